@@ -1,1 +1,33 @@
+//! Dynamirror keeps DynamoDB tables mirrored: it reads a source table's stream and applies every change to any
+//! number of replica tables.
+//!
+//! ```text
+//!              lease ── fence ─────────────────────────────────────────────────┐
+//!                │ owns shard                                                  v
+//!  DynamoDB   ┌──v──────┐ record ┌───────┐ change ┌──────┐ batch ┌─────────┐ ack ┌────────────┐
+//!  Streams ──>│ stream  │───────>│ route │───────>│ lane │──────>│ replica │────>│ checkpoint │──> control
+//!             └─────────┘        └───────┘        └──────┘       └─────────┘     └────────────┘    table
+//! ```
+//!
+//! Imports run downward only; `tests/layers.rs` holds the table.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | shell | `cli` `http` `config` |
+//! | programs | `supervisor` |
+//! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
+//! | ports | [`dynamo`] `clock` `backoff` `budget` `task` `telemetry` |
+//! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`] |
 
+pub mod backoff;
+pub mod budget;
+pub mod change;
+pub mod clock;
+pub mod dynamo;
+pub mod fault;
+pub mod item;
+pub mod key;
+pub mod record;
+pub mod shard;
+pub mod supervisor;
+pub mod task;

@@ -1,0 +1,286 @@
+//! The one door to DynamoDB: what a replicator asks of it, as two small traits, and the AWS SDK behind them.
+//!
+//! [`Streams`] reads changes, [`Tables`] does everything else. Two kinds of implementers exist: the SDK clients
+//! (`client`, `streams`, `tables`) and models in tests. The documentation of the methods states the semantics
+//! that both keep: what is ordered, what may happen twice, and what an error proves. Nothing here retries;
+//! whoever calls owns the retry, because a retry hidden in a client can land after a newer write.
+
+mod error;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::change::Change;
+use crate::item::{Attributes, Item, Value};
+use crate::key::Key;
+use crate::record::{Record, View};
+use crate::shard::{Position, Shard, ShardId};
+
+pub use error::{Error, ThrottleReason};
+
+/// What a call gives, in the end.
+pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// Most writes that one [`Tables::write`] takes (`BatchWriteItem`).
+pub const WRITE_ITEMS_MAX: usize = 25;
+
+/// Most bytes of a [`Tables::write`] request (`BatchWriteItem`: 16 MB).
+pub const WRITE_BYTES_MAX: usize = 16 * 1000 * 1000;
+
+/// Most keys that one [`Tables::fetch`] takes (`BatchGetItem`).
+pub const FETCH_KEYS_MAX: usize = 100;
+
+/// Most records in one page (`GetRecords`).
+pub const PAGE_RECORDS_MAX: u32 = 1000;
+
+/// The full name of a stream. A table's stream gets a new one whenever it is switched off and on again, and
+/// sequence numbers of two streams have nothing to do with each other.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StreamArn(Arc<str>);
+
+/// A token for the next page of a shard. It expires 15 minutes after it was given out.
+#[derive(Clone)]
+pub struct Iterator(pub String);
+
+/// What part of a stream's shards to list.
+#[derive(Debug, Clone, Default)]
+pub struct Describe {
+    /// Go on after this shard (exclusive), as the previous listing's `next` says.
+    pub after: Option<ShardId>,
+    /// Only the direct children of this shard. An endpoint that does not know this filter lists all shards.
+    pub children_of: Option<ShardId>,
+}
+
+/// One page of a stream's description. Pages are eventually consistent: a shard may be missing from one that
+/// was there before, and a parent may look open while its children are already listed.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Shards in no particular order.
+    pub shards: Vec<Shard>,
+    /// Where the next page starts; `None` on the last.
+    pub next: Option<ShardId>,
+    /// Whether changes of the table are being written to this stream (`ENABLED` or `ENABLING`).
+    pub enabled: bool,
+    /// What its records carry.
+    pub view: View,
+}
+
+/// One page of a shard, oldest record first.
+#[derive(Debug)]
+pub struct Page {
+    /// May be empty although more records follow, and may be non-empty although `next` is absent.
+    pub records: Vec<Record>,
+    /// Memory that the records keep alive.
+    pub bytes: usize,
+    /// The next page's iterator; `None` when the shard is closed and this was its last page.
+    pub next: Option<Iterator>,
+}
+
+/// Reads a stream.
+pub trait Streams: Send + Sync {
+    /// Lists shards, one page (at most 100).
+    fn describe<'a>(&'a self, stream: &'a StreamArn, what: &'a Describe) -> Future<'a, Listing>;
+
+    /// Gets an iterator at a position, which must not be [`Position::End`]. A fault `Trimmed` or `Missing`
+    /// proves that the position can no longer be read. `Position::At` is refused as `Invalid` by an endpoint
+    /// that cannot start at a time.
+    fn iterator<'a>(
+        &'a self,
+        stream: &'a StreamArn,
+        shard: &'a ShardId,
+        position: &'a Position,
+    ) -> Future<'a, Iterator>;
+
+    /// Reads one page of at most `limit` records.
+    fn records<'a>(&'a self, iterator: &'a Iterator, limit: u32) -> Future<'a, Page>;
+}
+
+/// A key attribute's name and type letter (`S`, `N` or `B`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAttribute {
+    /// The attribute's name.
+    pub name: String,
+    /// `S`, `N` or `B`.
+    pub kind: String,
+}
+
+/// A table's stream, if it has one now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableStream {
+    /// The stream's name.
+    pub arn: StreamArn,
+    /// What its records carry.
+    pub view: View,
+    /// Whether changes are written to it now; a stream that was switched off can still be read for 24 hours.
+    pub enabled: bool,
+}
+
+/// A table as its description shows it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its full name.
+    pub arn: String,
+    /// Whether it can be used now (`ACTIVE` or `UPDATING`).
+    pub usable: bool,
+    /// The partition key, then the sort key if there is one.
+    pub key: Vec<KeyAttribute>,
+    /// Its newest stream.
+    pub stream: Option<TableStream>,
+    /// Items, as the service last counted them (every six hours).
+    pub items: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Written {
+    /// Indexes into the batch of the changes that were not applied, because of throttling.
+    pub unprocessed: Vec<usize>,
+    /// Write capacity units that were consumed, where the server tells.
+    pub consumed_units: f64,
+}
+
+/// What became of a read of several keys.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// One entry per key asked for: the item, or `None` when there is none.
+    pub items: Vec<Option<Item>>,
+    /// Indexes of keys that were not read and must be asked for again; their `items` entry means nothing.
+    pub unprocessed: Vec<usize>,
+}
+
+/// What must hold for a row to be written or deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// There is no row under its key.
+    Absent,
+    /// The row's attribute has exactly this value.
+    Equals {
+        /// The attribute's name, one that needs no escaping.
+        attribute: &'static str,
+        /// Its value.
+        value: Value,
+    },
+}
+
+/// What became of a conditional write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// The condition did not hold; the row that was there instead, if there was one.
+    Refused(Option<Attributes>),
+}
+
+/// Some rows of one partition in order of their sort keys, or some items of a scan.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// The rows.
+    pub rows: Vec<Item>,
+    /// Where the next page starts (exclusive); `None` on the last.
+    pub next: Option<Item>,
+}
+
+/// The key of a row in a table of ours: both attributes are strings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RowKey {
+    /// Attribute `pk`.
+    pub partition: String,
+    /// Attribute `sk`.
+    pub sort: String,
+}
+
+/// Reads and writes tables. Reads are strongly consistent. A write with a fault `Unanswered` may have been
+/// applied, and may still be applied for as long as the service works on it.
+pub trait Tables: Send + Sync {
+    /// Describes a table (a name or an ARN).
+    fn describe<'a>(&'a self, table: &'a str) -> Future<'a, Table>;
+
+    /// Applies at most [`WRITE_ITEMS_MAX`] changes with different keys, in any order, each wholly or not at
+    /// all. `Invalid` means that none was applied because at least one cannot be.
+    fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written>;
+
+    /// Reads at most [`FETCH_KEYS_MAX`] items by their keys.
+    fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched>;
+
+    /// Reads one page of a table's items, of segment `segment.0` of `segment.1`.
+    fn scan<'a>(&'a self, table: &'a str, segment: (u32, u32), after: Option<&'a Item>) -> Future<'a, Rows>;
+
+    /// Writes one whole row of a table of ours.
+    fn put<'a>(
+        &'a self,
+        table: &'a str,
+        row: &'a Attributes,
+        condition: &'a Condition,
+    ) -> Future<'a, Outcome>;
+
+    /// Deletes one row of a table of ours.
+    fn delete<'a>(&'a self, table: &'a str, row: &'a RowKey, condition: &'a Condition)
+    -> Future<'a, Outcome>;
+
+    /// Reads one page of the rows of `partition` whose sort keys start with `prefix`.
+    fn query<'a>(
+        &'a self,
+        table: &'a str,
+        partition: &'a str,
+        prefix: &'a str,
+        after: Option<&'a Item>,
+    ) -> Future<'a, Rows>;
+
+    /// Creates a table of ours, keyed by `pk` and `sk`, on demand, its rows expiring by the attribute
+    /// `expires_at`, and waits until it can be used. A table that is there already is left as it is.
+    fn create<'a>(&'a self, table: &'a str) -> Future<'a, ()>;
+
+    /// Switches a table's stream on, with both images, and waits until it is.
+    fn enable_stream<'a>(&'a self, table: &'a str) -> Future<'a, ()>;
+}
+
+// === impl StreamArn ===
+
+impl StreamArn {
+    /// The ARN as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for StreamArn {
+    fn from(arn: &str) -> Self {
+        Self(arn.into())
+    }
+}
+
+impl fmt::Display for StreamArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StreamArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Iterator ===
+
+impl fmt::Debug for Iterator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A token of several hundred characters that tells a reader nothing.
+        f.write_str("Iterator(…)")
+    }
+}
+
+// === impl RowKey ===
+
+impl RowKey {
+    /// The key attributes as a row holds them.
+    pub fn attributes(&self) -> Attributes {
+        Attributes::from([
+            ("pk".to_owned(), Value::from(self.partition.as_str())),
+            ("sk".to_owned(), Value::from(self.sort.as_str())),
+        ])
+    }
+}

@@ -1,0 +1,3 @@
+//! Builds, watches and drains the replications of one worker.
+
+pub mod status;
