@@ -22,12 +22,17 @@
 pub mod backoff;
 pub mod budget;
 pub mod change;
+pub mod checkpoint;
 pub mod clock;
+pub mod control;
 pub mod dynamo;
 pub mod fault;
 pub mod item;
 pub mod key;
+pub mod lane;
+pub mod lease;
 pub mod record;
+pub mod route;
 pub mod shard;
 pub mod supervisor;
 pub mod task;
