@@ -39,7 +39,7 @@ pub enum Error {
         /// The table.
         table: String,
         /// Why.
-        source: dynamo::Error,
+        source: Box<dynamo::Error>,
     },
     /// Its layout is not the one this program knows.
     #[error(
@@ -183,7 +183,7 @@ impl Control {
     fn call(&self, source: dynamo::Error) -> Error {
         Error::Call {
             table: self.table.to_string(),
-            source,
+            source: Box::new(source),
         }
     }
 }

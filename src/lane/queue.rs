@@ -287,9 +287,9 @@ impl Batch {
     /// Takes out the changes at `indexes`.
     pub fn take(&mut self, indexes: &[usize]) -> Self {
         let mut taken = Self::default();
-        let mut index = 0;
         let mut left = Self::default();
-        for (change, claims) in self.changes.drain(..).zip(self.claims.drain(..)) {
+        let members = self.changes.drain(..).zip(self.claims.drain(..));
+        for (index, (change, claims)) in members.enumerate() {
             let into = if indexes.contains(&index) {
                 &mut taken
             } else {
@@ -297,7 +297,6 @@ impl Batch {
             };
             into.changes.push(change);
             into.claims.push(claims);
-            index += 1;
         }
         *self = left;
         taken

@@ -83,9 +83,11 @@ impl World {
     }
 
     fn acked(&mut self) -> Vec<u64> {
-        std::iter::from_fn(|| self.acks.try_recv().ok())
+        let mut lots: Vec<_> = std::iter::from_fn(|| self.acks.try_recv().ok())
             .map(|ack| ack.lot)
-            .collect()
+            .collect();
+        lots.sort_unstable();
+        lots
     }
 }
 

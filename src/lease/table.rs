@@ -5,7 +5,7 @@ use tracing::warn;
 use super::row::{Owner, Row};
 use crate::control::{self, Control};
 use crate::dynamo::{Condition, Outcome};
-use crate::item::{Attributes, Value};
+use crate::item::Value;
 
 /// The shard rows of one replication, as one worker writes them.
 #[derive(Clone)]
