@@ -32,6 +32,7 @@ pub mod key;
 pub mod lane;
 pub mod lease;
 pub mod record;
+pub mod replica;
 pub mod route;
 pub mod shard;
 pub mod supervisor;
