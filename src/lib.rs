@@ -16,7 +16,7 @@
 //! | shell | `cli` `http` `config` |
 //! | programs | `supervisor` |
 //! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
-//! | ports | [`dynamo`] `clock` `backoff` `budget` `task` `telemetry` |
+//! | ports | [`dynamo`] `clock` `backoff` `budget` `task` [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`] |
 
 pub mod backoff;
@@ -37,3 +37,4 @@ pub mod route;
 pub mod shard;
 pub mod supervisor;
 pub mod task;
+pub mod telemetry;
