@@ -29,5 +29,6 @@ pub mod item;
 pub mod key;
 pub mod record;
 pub mod shard;
+pub mod stream;
 pub mod supervisor;
 pub mod task;
