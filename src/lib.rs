@@ -35,6 +35,7 @@ pub mod record;
 pub mod replica;
 pub mod route;
 pub mod shard;
+pub mod stream;
 pub mod supervisor;
 pub mod task;
 pub mod telemetry;
