@@ -4,7 +4,8 @@
 //! `1e5` stays `1e5`. A list in a later file replaces the earlier one; tables merge key by key. Every
 //! setting remembers where its winning value was written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 
 use ::config::{Environment, FileFormat};
 
@@ -59,21 +60,22 @@ pub(super) struct Origins {
 }
 
 impl Origins {
-    /// The place of a setting, or of what stands around it, or of what stands in it.
+    /// The place of a setting; where it was not written, of what stands in it or nearest around it.
     pub(super) fn place(&self, path: &str) -> Place {
         let mut outer = path;
-        loop {
-            if let Some(place) = self.places.get(outer) {
+        while !outer.is_empty() {
+            let within = || {
+                self.places
+                    .iter()
+                    .find(|(inner, _)| is_within(inner, outer))
+                    .map(|(_, place)| place)
+            };
+            if let Some(place) = self.places.get(outer).or_else(within) {
                 return place.clone();
             }
-            match outer.rfind(['.', '[']) {
-                Some(end) => outer = &outer[..end],
-                None => break,
-            }
+            outer = outer.rfind(['.', '[']).map_or("", |end| &outer[..end]);
         }
-        let within = |inner: &str| is_within(inner, path) || is_within(inner, parent(path));
-        let inner = self.places.iter().find(|(inner, _)| within(inner));
-        inner.map_or(Place::Nowhere, |(_, place)| place.clone())
+        Place::Nowhere
     }
 
     /// Whether the setting, or what stands around it, was written but cannot be used.
@@ -107,6 +109,16 @@ impl Origins {
     }
 }
 
+/// The settings among the variables of a process, for [`load`](super::load): pass `std::env::vars_os()`.
+/// Text that is not Unicode is kept with replacement characters, for the checks to refuse.
+pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    variables
+        .map(|(name, value)| (text(name), text(value)))
+        .filter(|(name, _)| setting_of(name).is_some())
+        .collect()
+}
+
 /// Merges everything. `env` is the environment as name and value; names without the prefix are ignored.
 pub(super) fn merge(files: &[File], env: &[(String, String)], overrides: &[Override]) -> Merged {
     let mut origins = Origins::default();
@@ -124,37 +136,19 @@ pub(super) fn merge(files: &[File], env: &[(String, String)], overrides: &[Overr
         ));
     }
     let variables = variables(env, &mut origins, &mut problems);
-    builder = builder.add_source(
-        Environment::with_prefix(ENVIRONMENT_PREFIX)
-            .prefix_separator("")
-            .separator("__")
-            .try_parsing(false)
-            .source(Some(variables)),
-    );
-    for Override { flag, path, value } in overrides {
-        let place = Place::Flag { flag: flag.clone() };
-        match locate(&path.split('.').collect::<Vec<_>>()) {
-            Ok(path) => match builder.clone().set_override(&path, value.as_str()) {
-                Ok(next) => {
-                    origins.set(&path, place);
-                    builder = next;
-                }
-                Err(error) => problems.push(Problem::at(place, error.to_string())),
-            },
-            Err(problem) => problems.push(Problem { place, ..problem }),
-        }
-    }
-    let tree = builder
-        .build()
-        .and_then(|merged| merged.try_deserialize())
-        .unwrap_or_else(|error| {
-            incomplete = true;
-            problems.push(Problem::at(
-                Place::Nowhere,
-                format!("the layers do not fit together: {error}"),
-            ));
-            serde_json::Value::Null
-        });
+    let flags = flags(overrides, &mut origins, &mut problems);
+    builder = builder
+        .add_source(as_source(variables))
+        .add_source(as_source(flags));
+    let merged = builder.build().and_then(|merged| merged.try_deserialize());
+    let tree = merged.unwrap_or_else(|error| {
+        incomplete = true;
+        problems.push(Problem::at(
+            Place::Nowhere,
+            format!("the layers do not fit together: {error}"),
+        ));
+        serde_json::Value::Null
+    });
     Merged {
         tree,
         origins,
@@ -163,13 +157,25 @@ pub(super) fn merge(files: &[File], env: &[(String, String)], overrides: &[Overr
     }
 }
 
-/// The settings of the environment, under names the `config` crate understands: list indexes in brackets.
+/// Settings by path, in the form in which the `config` crate lays text over a tree without parsing it.
+fn as_source(settings: BTreeMap<String, String>) -> Environment {
+    let named = settings
+        .into_iter()
+        .map(|(path, value)| (path.replace('.', "__"), value))
+        .collect();
+    Environment::default()
+        .separator("__")
+        .try_parsing(false)
+        .source(Some(named))
+}
+
+/// The settings of the environment, by path.
 fn variables(
     env: &[(String, String)],
     origins: &mut Origins,
     problems: &mut Vec<Problem>,
-) -> HashMap<String, String> {
-    let mut settings = HashMap::new();
+) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
     let mut set_by: BTreeMap<String, &str> = BTreeMap::new();
     for (name, value) in env {
         let lower = name.to_ascii_lowercase();
@@ -179,31 +185,51 @@ fn variables(
         let place = Place::Environment {
             variable: name.clone(),
         };
-        let path = match locate(&path.split("__").collect::<Vec<_>>()) {
-            Ok(path) => path,
-            Err(problem) => {
-                problems.push(Problem { place, ..problem });
-                continue;
-            }
-        };
-        // Compose files and charts pass unset variables as empty ones.
-        if value.is_empty() {
-            continue;
+        match locate(&path.split("__").collect::<Vec<_>>()) {
+            Err(problem) => problems.push(Problem { place, ..problem }),
+            // Compose files and charts pass unset variables as empty ones.
+            Ok(_) if value.is_empty() => {}
+            Ok(path) => match set_by.insert(path.clone(), name) {
+                Some(other) => {
+                    let problem = Problem::of(&path, format!("`{path}` is also set by {other}"));
+                    problems.push(Problem { place, ..problem });
+                }
+                None => {
+                    origins.set(&path, place);
+                    settings.insert(path, value.clone());
+                }
+            },
         }
-        if let Some(other) = set_by.insert(path.clone(), name) {
-            problems.push(Problem {
-                place,
-                ..Problem::of(&path, format!("`{path}` is also set by {other}"))
-            });
-            continue;
-        }
-        settings.insert(
-            format!("{ENVIRONMENT_PREFIX}{}", path.replace('.', "__")),
-            value.clone(),
-        );
-        origins.set(&path, place);
     }
     settings
+}
+
+/// The settings of flags, by path.
+fn flags(
+    overrides: &[Override],
+    origins: &mut Origins,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    for Override { flag, path, value } in overrides {
+        let place = Place::Flag { flag: flag.clone() };
+        match locate(&path.split('.').collect::<Vec<_>>()) {
+            Err(problem) => problems.push(Problem { place, ..problem }),
+            Ok(path) => {
+                origins.set(&path, place);
+                settings.insert(path, value.clone());
+            }
+        }
+    }
+    settings
+}
+
+/// The part of a variable's name that says which setting it is, in lower case.
+fn setting_of(variable: &str) -> Option<String> {
+    let prefix = variable.get(..ENVIRONMENT_PREFIX.len())?;
+    prefix
+        .eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
+        .then(|| variable[prefix.len()..].to_ascii_lowercase())
 }
 
 /// The canonical path of a value, from its segments. Indexes are taken as `name[0]` and as `name`, `0`.
@@ -269,8 +295,4 @@ fn is_within(inner: &str, outer: &str) -> bool {
         && inner
             .strip_prefix(outer)
             .is_some_and(|rest| rest.starts_with(['.', '[']))
-}
-
-fn parent(path: &str) -> &str {
-    path.rfind(['.', '[']).map_or("", |end| &path[..end])
 }

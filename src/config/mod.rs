@@ -11,6 +11,8 @@
 //! the process environment or the clock; both are the caller's. No setting is a secret: credentials come
 //! from the AWS chain, and a URL that carries some is refused and masked wherever it is shown.
 
+mod draft;
+mod kind;
 mod layer;
 mod print;
 mod problem;
@@ -26,7 +28,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use layer::{ENVIRONMENT_PREFIX, File, Override};
+pub use layer::{ENVIRONMENT_PREFIX, File, Override, environment};
 pub use print::{effective, example, reference};
 pub use problem::{EXIT_CODE, Errors, Excerpt, Place, Problem};
 pub use relation::warnings;

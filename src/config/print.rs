@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::kind::{Kind, Preset};
 use super::problem::mask_userinfo;
-use super::schema::{Entry, Kind, Preset, ROOT, Shape, Table};
+use super::schema::{Entry, ROOT, Shape, Table};
 use super::settings::{Config, Endpoint, Replica, Replication, Start};
 
 /// The configuration that is in force, as TOML that loads back to the same value. Settings that are absent

@@ -40,7 +40,7 @@ pub enum Place {
         column: usize,
         /// The line itself; credentials in URLs are masked.
         #[serde(skip)]
-        excerpt: Excerpt,
+        excerpt: Box<Excerpt>,
     },
     /// A file as a whole.
     WholeFile {
@@ -122,7 +122,7 @@ impl Place {
             file: file.to_owned(),
             line: text[..line_start].matches('\n').count() + 1,
             column: before + 1,
-            excerpt: Excerpt::cut(&whole, before, carets),
+            excerpt: Box::new(Excerpt::cut(&whole, before, carets)),
         }
     }
 
@@ -159,6 +159,18 @@ impl Excerpt {
             before,
             carets: carets.min(EXCERPT_CHARS - before),
         }
+    }
+
+    /// The carets, below the text they point at: a tab stays a tab, so that both are shifted alike.
+    fn underline(&self) -> String {
+        let blank = |c| if c == '\t' { '\t' } else { ' ' };
+        let before = self
+            .text
+            .chars()
+            .map(blank)
+            .chain(std::iter::repeat(' '))
+            .take(self.before);
+        before.chain(std::iter::repeat_n('^', self.carets)).collect()
     }
 }
 
@@ -198,11 +210,8 @@ impl fmt::Display for Errors {
 /// A block of lines, closed by an empty one.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gutter = match &self.place {
-            Place::File { line, .. } => line.to_string().len(),
-            _ => 1,
-        };
-        let blank = " ".repeat(gutter);
+        let message = &self.message;
+        let mut gutter = " ".to_owned();
         match &self.place {
             Place::File {
                 file,
@@ -210,53 +219,42 @@ impl fmt::Display for Problem {
                 column,
                 excerpt,
             } => {
-                writeln!(f, "{blank}--> {file}:{line}:{column}")?;
-                writeln!(f, "{blank} |")?;
+                gutter = " ".repeat(line.to_string().len());
+                writeln!(f, "{gutter}--> {file}:{line}:{column}\n{gutter} |")?;
                 writeln!(f, "{line} | {}", excerpt.text)?;
-                let before: String = excerpt
-                    .text
-                    .chars()
-                    .map(|c| if c == '\t' { '\t' } else { ' ' })
-                    .chain(std::iter::repeat(' '))
-                    .take(excerpt.before)
-                    .collect();
-                writeln!(
-                    f,
-                    "{blank} | {before}{} {}",
-                    "^".repeat(excerpt.carets),
-                    self.message
-                )?;
+                writeln!(f, "{gutter} | {} {message}", excerpt.underline())?;
             }
-            Place::WholeFile { file } => writeln!(f, "{blank}--> {file}\n{blank} | {}", self.message)?,
+            Place::WholeFile { file } => writeln!(f, "{gutter}--> {file}\n{gutter} | {message}")?,
             Place::Environment { variable } => {
                 writeln!(
                     f,
-                    "{blank}--> environment variable {variable}\n{blank} | {}",
-                    self.message
+                    "{gutter}--> environment variable {variable}\n{gutter} | {message}"
                 )?;
             }
-            Place::Flag { flag } => writeln!(f, "{blank}--> flag {flag}\n{blank} | {}", self.message)?,
+            Place::Flag { flag } => writeln!(f, "{gutter}--> flag {flag}\n{gutter} | {message}")?,
             Place::Nowhere => {
                 let path = self.path.as_deref().unwrap_or("configuration");
-                writeln!(f, "{blank}--> {path}\n{blank} | {}", self.message)?;
+                writeln!(f, "{gutter}--> {path}\n{gutter} | {message}")?;
             }
         }
         match &self.help {
-            Some(help) => writeln!(f, "{blank} = {help}"),
+            Some(help) => writeln!(f, "{gutter} = {help}"),
             None => Ok(()),
         }
     }
 }
 
-/// Replaces every character between `://` and the last `@` of a URL by `*`, keeping all positions. A path
-/// with an `@` loses more than it must, which is better than showing a password with a `/`.
+/// Replaces every character between `://` and the last `@` of a URL by `*`, keeping all positions. A URL
+/// ends at the quote it began with; a path with an `@` loses more than it must, which is better than
+/// showing a password with a `/`.
 pub(super) fn mask_userinfo(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(scheme_end) = rest.find("://").map(|at| at + 3) {
+        let quote = rest[..scheme_end].chars().rev().find(|c| matches!(c, '"' | '\''));
         masked.push_str(&rest[..scheme_end]);
         rest = &rest[scheme_end..];
-        let url_end = rest.find(['"', '\'', ' ', '\t']).unwrap_or(rest.len());
+        let url_end = quote.and_then(|quote| rest.find(quote)).unwrap_or(rest.len());
         let userinfo_end = rest[..url_end].rfind('@').unwrap_or(0);
         masked.extend(rest[..userinfo_end].chars().map(|_| '*'));
         rest = &rest[userinfo_end..];

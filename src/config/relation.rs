@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::draft::{Draft, ReplicationDraft};
 use super::print;
 use super::problem::Problem;
-use super::resolve::{Draft, ReplicationDraft};
 use super::settings::{Config, Endpoint, Lease, Replica};
 use super::value;
 

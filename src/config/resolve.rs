@@ -7,42 +7,14 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use serde_json::Value;
 
+use super::draft::{Draft, ReplicaDraft, ReplicationDraft};
+use super::kind::Kind;
 use super::layer::Origins;
 use super::problem::Problem;
 use super::relation;
-use super::schema::{Kind, ROOT, Table};
-use super::settings::{
-    Config, Control, Endpoint, Http, Lease, Log, Poll, Replica, Replication, Source, Start, Worker,
-};
+use super::schema::{ROOT, Table};
+use super::settings::{Config, Control, Endpoint, Http, Lease, Log, Poll, Replica, Source, Worker};
 use super::value::{self, Refusal};
-
-/// What could be read of a configuration.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub control: Option<Control>,
-    pub worker: Option<Worker>,
-    pub http: Option<Http>,
-    pub log: Option<Log>,
-    pub lease: Option<Lease>,
-    pub replications: Vec<ReplicationDraft>,
-}
-
-/// What could be read of a replication.
-#[derive(Debug)]
-pub(super) struct ReplicationDraft {
-    pub name: Option<String>,
-    pub start: Option<Start>,
-    pub source: Option<Source>,
-    pub poll: Option<Poll>,
-    pub replicas: Vec<ReplicaDraft>,
-}
-
-/// What could be read of a replica; its name apart, because names are compared even among broken ones.
-#[derive(Debug)]
-pub(super) struct ReplicaDraft {
-    pub name: Option<String>,
-    pub replica: Option<Replica>,
-}
 
 /// Reads and checks the whole tree.
 pub(super) fn resolve(tree: &Value, origins: &Origins) -> Result<Config, Vec<Problem>> {
@@ -384,39 +356,6 @@ impl Reader<'_> {
         self.problems
             .push(problem.help("list indexes begin at 0 and leave no gap"));
         true
-    }
-}
-
-impl Draft {
-    fn finish(self) -> Option<Config> {
-        Some(Config {
-            control: self.control?,
-            worker: self.worker?,
-            http: self.http?,
-            log: self.log?,
-            lease: self.lease?,
-            replications: self
-                .replications
-                .into_iter()
-                .map(ReplicationDraft::finish)
-                .collect::<Option<_>>()?,
-        })
-    }
-}
-
-impl ReplicationDraft {
-    fn finish(self) -> Option<Replication> {
-        Some(Replication {
-            name: self.name?,
-            start: self.start?,
-            source: self.source?,
-            poll: self.poll?,
-            replicas: self
-                .replicas
-                .into_iter()
-                .map(|draft| draft.replica)
-                .collect::<Option<_>>()?,
-        })
     }
 }
 

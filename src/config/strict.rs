@@ -10,8 +10,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::kind::Kind;
 use super::problem::{Place, Problem};
-use super::schema::{Kind, ROOT, Shape, Table};
+use super::schema::{ROOT, Shape, Table};
 
 /// Shorter guesses than this match everything.
 const MIN_PREFIX_CHARS: usize = 4;

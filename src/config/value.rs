@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::kind::Kind;
 use super::print;
 use super::problem::mask_userinfo;
-use super::schema::Kind;
 use super::settings::{LogFormat, Start};
 
 /// Why a text is not a value of its kind.
