@@ -137,6 +137,9 @@ prop_compose! {
 }
 
 proptest! {
+    // A failing case becomes a named test, not a file at the top level.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_printed_loads_back(config in config()) {
         let text = effective(&config);
