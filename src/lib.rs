@@ -24,6 +24,7 @@ pub mod budget;
 pub mod change;
 pub mod checkpoint;
 pub mod clock;
+pub mod config;
 pub mod control;
 pub mod dynamo;
 pub mod fault;
