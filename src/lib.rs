@@ -1,1 +1,2 @@
-
+#[cfg(feature = "emulator")]
+pub mod emulator;
