@@ -27,6 +27,8 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod dynamo;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 pub mod fault;
 pub mod item;
 pub mod key;
