@@ -75,6 +75,9 @@ impl World {
             fence: fence.clone(),
             gauges: Arc::clone(&gauges),
             clock,
+            metrics: crate::telemetry::Metrics::new("test", "test", clock)
+                .expect("metrics")
+                .replica("orders", "Orders", "us"),
         };
         let writer = Writer::build(parts).await.expect("the parked keys are read");
         let mut tasks = Tasks::new();

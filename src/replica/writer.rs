@@ -20,6 +20,7 @@ use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
 use crate::key::Key;
 use crate::lane::{Batch, Delivery, Lot, Queue};
 use crate::lease::Fence;
+use crate::telemetry;
 
 /// Bytes of one request, well below the service's 16 MB: a request of this size is through in a fraction of an
 /// attempt's time even over a slow line.
@@ -47,6 +48,8 @@ pub struct Parts {
     pub gauges: Arc<Gauges>,
     /// The time of day.
     pub clock: Clock,
+    /// Where numbers go.
+    pub metrics: telemetry::Replica,
 }
 
 /// Writes to one replica.
@@ -223,6 +226,7 @@ impl Writer {
             }
         } else {
             let left = batch.take(&written.unprocessed);
+            self.parts.metrics.throttled(Width::Unknown);
             // Most of a batch left over is the table's limit, a few are some hot keys'.
             let not_before = match left.changes.len() > batch.changes.len() {
                 true => self.pace.failed(now),
@@ -230,9 +234,8 @@ impl Writer {
             };
             self.queue.retry(left, not_before);
         }
-        if let Some(newest) = batch.changes.iter().map(|change| change.created_unix_ms).max() {
-            self.parts.gauges.applied_up_to(newest);
-        }
+        self.parts.metrics.consumed_write_units(written.consumed_units);
+        self.count_applied(&batch);
         if !self.keys.is_empty() {
             let parked =
                 (0..batch.changes.len()).filter(|index| self.keys.contains_key(&batch.changes[*index].key));
@@ -244,8 +247,26 @@ impl Writer {
         self.queue.applied(batch);
     }
 
+    fn count_applied(&self, batch: &Batch) {
+        let now_unix_ms = self.parts.clock.unix_ms();
+        let mut newest_unix_ms = i64::MIN;
+        for change in &batch.changes {
+            newest_unix_ms = newest_unix_ms.max(change.created_unix_ms);
+            self.parts
+                .metrics
+                .applied_after(change.created_unix_ms, now_unix_ms);
+        }
+        if !batch.changes.is_empty() {
+            self.parts.gauges.applied_up_to(newest_unix_ms);
+            self.parts.metrics.set_last_applied(newest_unix_ms);
+        }
+    }
+
     fn failed(&mut self, mut batch: Batch, error: dynamo::Error) {
         let now = Instant::now();
+        if let Fault::Throttled(width) = error.fault {
+            self.parts.metrics.throttled(width);
+        }
         let not_before = match directive(error.fault, Stage::Write) {
             Directive::Park if batch.changes.len() > 1 => {
                 let half = batch.split();
@@ -401,6 +422,11 @@ impl Writer {
         let tally = self.queue.take_tally();
         if tally != Default::default() {
             self.parts.gauges.settled(tally, self.parts.clock.unix_ms());
+            self.parts.metrics.applied_puts(tally.put);
+            self.parts.metrics.applied_deletes(tally.deleted);
+            self.parts.metrics.coalesced(tally.coalesced);
+            self.parts.metrics.parked(tally.parked);
+            self.parts.metrics.abandoned(tally.abandoned);
         }
         self.parts
             .gauges

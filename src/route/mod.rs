@@ -22,7 +22,7 @@ impl Router {
 
     /// The change that `record` means for the replica; `None` when it does not concern it.
     pub fn change(&self, record: &Record) -> Option<Change> {
-        if Position::After(record.sequence) <= self.done {
+        if self.has(record) {
             return None;
         }
         let op = match &record.image {
@@ -34,6 +34,19 @@ impl Router {
             op,
             created_unix_ms: record.created_unix_ms,
         })
+    }
+
+    fn has(&self, record: &Record) -> bool {
+        match self.done {
+            Position::TrimHorizon => false,
+            // The service rounds creation times down to the second.
+            Position::At { unix_ms }
+            | Position::Latest {
+                since_unix_ms: unix_ms,
+            } => record.created_unix_ms < unix_ms.div_euclid(1_000) * 1_000,
+            Position::After(sequence) => record.sequence <= sequence,
+            Position::End => true,
+        }
     }
 }
 
@@ -85,6 +98,16 @@ mod tests {
         assert!(router.change(&record("99", None)).is_none());
         assert!(router.change(&record("100", None)).is_none());
         assert!(router.change(&record("101", None)).is_some());
+        assert!(
+            Router::new(Position::At { unix_ms: 1_999 })
+                .change(&record("1", None))
+                .is_some()
+        );
+        assert!(
+            Router::new(Position::At { unix_ms: 2_000 })
+                .change(&record("1", None))
+                .is_none()
+        );
         assert!(Router::new(Position::End).change(&record("101", None)).is_none());
     }
 }
