@@ -13,7 +13,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | shell | `cli` `http` `config` |
+//! | shell | `cli` [`http`] `config` |
 //! | programs | `supervisor` |
 //! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
 //! | ports | [`dynamo`] `clock` `backoff` `budget` `task` [`telemetry`] |
@@ -25,6 +25,7 @@ pub mod change;
 pub mod clock;
 pub mod dynamo;
 pub mod fault;
+pub mod http;
 pub mod item;
 pub mod key;
 pub mod record;
