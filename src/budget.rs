@@ -131,16 +131,18 @@ mod tests {
         let budget = Budget::new(10);
         let first = budget.reserve(6).await;
         let second = budget.reserve(4).await;
-        let waiting = tokio::spawn({
-            let budget = budget.clone();
-            async move { budget.reserve(8).await.bytes() }
-        });
+        let mut tasks = crate::task::Tasks::new();
+        let waiter = budget.clone();
+        tasks.spawn(
+            tracing::Span::none(),
+            async move { waiter.reserve(8).await.bytes() },
+        );
         tokio::task::yield_now().await;
         drop(second);
         tokio::task::yield_now().await;
         assert!(budget.try_reserve(1).is_none(), "somebody jumped the line");
         drop(first);
-        assert_eq!(waiting.await.expect("the waiter was served"), 8);
+        assert_eq!(tasks.next().await, Some(8));
         assert_eq!(budget.used_bytes(), 0);
     }
 

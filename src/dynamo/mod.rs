@@ -6,6 +6,8 @@
 //! whoever calls owns the retry, because a retry hidden in a client can land after a newer write.
 
 mod error;
+#[cfg(test)]
+pub(crate) mod memory;
 
 use std::fmt;
 use std::pin::Pin;

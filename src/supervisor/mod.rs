@@ -1,3 +1,98 @@
 //! Builds, watches and drains the replications of one worker.
+//!
+//! A [`Worker`] holds one task per replication. That task knows the stream's lineage and the rows of the control
+//! table, decides with `plan` what each shard needs, takes leases, and starts one task per shard (`shard`), which
+//! reads it, hands changes over to the writers of the replicas, and renews the lease with the checkpoints.
+//!
+//! ```text
+//!  worker ── replication ──┬── shard ── reader (stream) ── pages ──> feed (route) ──┐
+//!                          ├── shard …                                             v
+//!                          └── writers, one per replica (lane, replica) <── deliveries
+//!                                    └── acks ──> frontier (checkpoint) ──> row (lease) ──> control table
+//! ```
+//!
+//! Parts are built from the sink to the source: writers before shards. A drain goes the other way: shards stop
+//! reading, their last writes are settled, checkpoints written, leases released; then the writers end.
+//! A replication that cannot start keeps trying and says why; it never takes the others down with it.
 
+mod board;
+mod feed;
+mod plan;
+mod replication;
+mod shard;
 pub mod status;
+mod sync;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::dynamo::{Streams, Tables};
+use crate::lease;
+use crate::stream;
+use crate::telemetry;
+
+pub use board::Board;
+pub use plan::Start;
+pub use worker::{Error, Worker};
+
+/// All that a worker is told.
+pub struct Config {
+    /// Its id, different from that of every other worker, living or dead.
+    pub worker: String,
+    /// Where leases and checkpoints are kept.
+    pub control: Control,
+    /// Times of leases.
+    pub lease: lease::Config,
+    /// How long a drain may take.
+    pub grace: Duration,
+    /// The time of day.
+    pub clock: Clock,
+    /// Where numbers go.
+    pub metrics: Arc<telemetry::Metrics>,
+    /// What is replicated.
+    pub replications: Vec<Replication>,
+}
+
+/// One source and its replicas.
+#[derive(Clone)]
+pub struct Replication {
+    /// Its name, unique in the control table.
+    pub name: String,
+    /// Where a replica starts that was never started before.
+    pub start: Start,
+    /// The source.
+    pub source: Source,
+    /// Where its changes go; at least one.
+    pub replicas: Vec<Replica>,
+}
+
+/// A table whose changes are read.
+#[derive(Clone)]
+pub struct Source {
+    /// The table, by name or ARN.
+    pub table: String,
+    /// Describes it, and reads its items where the stream carries keys alone.
+    pub tables: Arc<dyn Tables>,
+    /// Reads its stream.
+    pub streams: Arc<dyn Streams>,
+    /// How often its shards are polled.
+    pub reader: stream::Config,
+    /// Time between full listings of its shards.
+    pub discovery: Duration,
+}
+
+/// A table that changes are written to.
+#[derive(Clone)]
+pub struct Replica {
+    /// Its name, unique in its replication.
+    pub name: String,
+    /// Writes to it.
+    pub tables: Arc<dyn Tables>,
+    /// Memory that its changes may take.
+    pub buffer_bytes: usize,
+    /// How it is written to.
+    pub writer: crate::replica::Config,
+}

@@ -1,0 +1,71 @@
+//! How far a replica is: the algebra of progress, without any I/O.
+//!
+//! Pages of a shard are admitted as *lots*, in their order; each is settled when every change in it is durable
+//! in the replica, in any order. The [`Frontier`] moves over the contiguous settled prefix only, and a
+//! [`Checkpoint`] is what it has reached: all that goes to the control table, and never backwards (I2).
+
+mod frontier;
+
+use crate::shard::Position;
+
+pub use frontier::{Frontier, LotNumber};
+
+/// Where one replica stands in one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Everything up to here is durable in the replica.
+    pub position: Position,
+    /// Every change of this shard made up to this time, in milliseconds since 1970, is durable in the replica;
+    /// `None` as long as nothing proves any time.
+    pub applied_through_unix_ms: Option<i64>,
+}
+
+// === impl Checkpoint ===
+
+impl Checkpoint {
+    /// A replica that has yet to start, at `position`.
+    pub fn starting(position: Position) -> Self {
+        let applied_through_unix_ms = match position {
+            // What was made before the start does not concern the replica.
+            Position::Latest { since_unix_ms } => Some(since_unix_ms),
+            Position::At { unix_ms } => Some(unix_ms),
+            Position::TrimHorizon | Position::After(_) | Position::End => None,
+        };
+        Self {
+            position,
+            applied_through_unix_ms,
+        }
+    }
+
+    /// Takes over what `other` has reached beyond this; whatever lies behind is ignored.
+    pub fn advance(&mut self, other: &Self) {
+        if other.position > self.position {
+            self.position = other.position;
+        }
+        self.applied_through_unix_ms = self.applied_through_unix_ms.max(other.applied_through_unix_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: &str, through: Option<i64>) -> Checkpoint {
+        let position = Position::After(number.parse().expect("a sequence number"));
+        Checkpoint {
+            position,
+            applied_through_unix_ms: through,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_never_goes_back() {
+        let mut checkpoint = at("100", Some(7));
+        checkpoint.advance(&at("99", Some(9)));
+        assert_eq!(checkpoint, at("100", Some(9)));
+        checkpoint.advance(&Checkpoint::starting(Position::TrimHorizon));
+        assert_eq!(checkpoint, at("100", Some(9)));
+        checkpoint.advance(&at("101", None));
+        assert_eq!(checkpoint, at("101", Some(9)));
+    }
+}

@@ -1,0 +1,67 @@
+//! What could be read of a configuration, with holes where a setting is missing or refused.
+//!
+//! Relations between settings are checked on drafts, so that one slip hides as little as possible.
+
+use super::settings::{Config, Control, Http, Lease, Log, Poll, Replica, Replication, Source, Start, Worker};
+
+/// What could be read of a configuration.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub control: Option<Control>,
+    pub worker: Option<Worker>,
+    pub http: Option<Http>,
+    pub log: Option<Log>,
+    pub lease: Option<Lease>,
+    pub replications: Vec<ReplicationDraft>,
+}
+
+/// What could be read of a replication.
+#[derive(Debug)]
+pub(super) struct ReplicationDraft {
+    pub name: Option<String>,
+    pub start: Option<Start>,
+    pub source: Option<Source>,
+    pub poll: Option<Poll>,
+    pub replicas: Vec<ReplicaDraft>,
+}
+
+/// What could be read of a replica; its name apart, because names are compared even among broken ones.
+#[derive(Debug)]
+pub(super) struct ReplicaDraft {
+    pub name: Option<String>,
+    pub replica: Option<Replica>,
+}
+
+impl Draft {
+    /// The configuration, if all of it could be read.
+    pub(super) fn finish(self) -> Option<Config> {
+        Some(Config {
+            control: self.control?,
+            worker: self.worker?,
+            http: self.http?,
+            log: self.log?,
+            lease: self.lease?,
+            replications: self
+                .replications
+                .into_iter()
+                .map(ReplicationDraft::finish)
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl ReplicationDraft {
+    fn finish(self) -> Option<Replication> {
+        Some(Replication {
+            name: self.name?,
+            start: self.start?,
+            source: self.source?,
+            poll: self.poll?,
+            replicas: self
+                .replicas
+                .into_iter()
+                .map(|draft| draft.replica)
+                .collect::<Option<_>>()?,
+        })
+    }
+}

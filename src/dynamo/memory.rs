@@ -1,0 +1,270 @@
+//! Tables in memory, for unit tests of the stages: conditions and prefixes, and faults on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+use super::{Condition, Error, Fetched, Future, Outcome, RowKey, Rows, Table, Tables, Written};
+use crate::change::{Change, Op};
+use crate::fault::Fault;
+use crate::item::{Attributes, Item};
+use crate::key::Key;
+
+/// Tables that exist as soon as they are named.
+#[derive(Default)]
+pub(crate) struct Memory {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<(String, String, String), Attributes>,
+    items: BTreeMap<(String, Vec<u8>), Item>,
+    /// Every batch that was tried, as the keys in it.
+    batches: Vec<Vec<String>>,
+    scripted: VecDeque<Scripted>,
+    poison: Option<String>,
+}
+
+enum Scripted {
+    /// The write is done, and the answer lost.
+    Lost(Fault),
+    /// The write is refused.
+    Failed(Fault),
+    /// Changes with these indexes are not applied.
+    Unprocessed(Vec<usize>),
+}
+
+impl Memory {
+    /// The next write is done, and fails with `fault` all the same.
+    pub(crate) fn lose_next_answer(&self, fault: Fault) {
+        self.state().scripted.push_back(Scripted::Lost(fault));
+    }
+
+    /// The next write is not done and fails with `fault`.
+    pub(crate) fn fail_next(&self, fault: Fault) {
+        self.state().scripted.push_back(Scripted::Failed(fault));
+    }
+
+    /// The next batch is done but for the changes at `indexes`.
+    pub(crate) fn leave_next_unprocessed(&self, indexes: &[usize]) {
+        self.state()
+            .scripted
+            .push_back(Scripted::Unprocessed(indexes.to_vec()));
+    }
+
+    /// A batch with an item that contains `marker` is refused as invalid.
+    pub(crate) fn refuse_items_with(&self, marker: &str) {
+        self.state().poison = Some(marker.to_owned());
+    }
+
+    /// No item is poison any more.
+    pub(crate) fn accept_all(&self) {
+        self.state().poison = None;
+    }
+
+    /// The item under a key, as JSON text.
+    pub(crate) fn item(&self, table: &str, key: &Key) -> Option<String> {
+        let item = self
+            .state()
+            .items
+            .get(&(table.to_owned(), key.as_bytes().to_vec()))
+            .cloned();
+        item.map(|item| format!("{item:?}"))
+    }
+
+    /// Keys of the batches that were tried so far, in order.
+    pub(crate) fn batches(&self) -> Vec<Vec<String>> {
+        self.state().batches.clone()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while holding it")
+    }
+}
+
+fn fault(operation: &'static str, fault: Fault) -> Error {
+    Error::new(operation, fault, "scripted")
+}
+
+fn ready<'a, T: Send + 'a>(result: Result<T, Error>) -> Future<'a, T> {
+    Box::pin(std::future::ready(result))
+}
+
+impl State {
+    fn holds(&self, key: &(String, String, String), condition: &Condition) -> bool {
+        match condition {
+            Condition::Always => true,
+            Condition::Absent => !self.rows.contains_key(key),
+            Condition::Equals { attribute, value } => {
+                self.rows.get(key).and_then(|row| row.get(*attribute)) == Some(value)
+            }
+        }
+    }
+
+    fn change_row(
+        &mut self,
+        key: (String, String, String),
+        row: Option<Attributes>,
+        condition: &Condition,
+    ) -> Result<Outcome, Error> {
+        let scripted = self.scripted.pop_front();
+        if let Some(Scripted::Failed(reason)) = scripted {
+            return Err(fault("PutItem", reason));
+        }
+        if !self.holds(&key, condition) {
+            return Ok(Outcome::Refused(self.rows.get(&key).cloned()));
+        }
+        match row {
+            Some(row) => drop(self.rows.insert(key, row)),
+            None => drop(self.rows.remove(&key)),
+        }
+        match scripted {
+            Some(Scripted::Lost(reason)) => Err(fault("PutItem", reason)),
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    fn write(&mut self, table: &str, changes: &[Change]) -> Result<Written, Error> {
+        self.batches
+            .push(changes.iter().map(|change| change.key.to_string()).collect());
+        let scripted = self.scripted.pop_front();
+        if let Some(Scripted::Failed(reason)) = scripted {
+            return Err(fault("BatchWriteItem", reason));
+        }
+        let poison = self.poison.clone();
+        let is_poison = |change: &Change| match (&change.op, &poison) {
+            (Op::Put(item), Some(marker)) => format!("{item:?}").contains(marker),
+            _ => false,
+        };
+        if changes.iter().any(is_poison) {
+            return Err(fault("BatchWriteItem", Fault::Invalid));
+        }
+        let unprocessed = match &scripted {
+            Some(Scripted::Unprocessed(indexes)) => indexes.clone(),
+            _ => Vec::new(),
+        };
+        for (index, change) in changes
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !unprocessed.contains(index))
+        {
+            let _ = index;
+            let key = (table.to_owned(), change.key.as_bytes().to_vec());
+            match &change.op {
+                Op::Put(item) => drop(self.items.insert(key, item.clone())),
+                Op::Delete => drop(self.items.remove(&key)),
+            }
+        }
+        match scripted {
+            Some(Scripted::Lost(reason)) => Err(fault("BatchWriteItem", reason)),
+            _ => Ok(Written {
+                unprocessed,
+                consumed_units: 0.0,
+            }),
+        }
+    }
+}
+
+fn row_key(table: &str, row: &Attributes) -> (String, String, String) {
+    let part = |name: &str| {
+        row.get(name)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (table.to_owned(), part("pk"), part("sk"))
+}
+
+impl Tables for Memory {
+    fn describe<'a>(&'a self, _table: &'a str) -> Future<'a, Table> {
+        ready(Err(fault("DescribeTable", Fault::Missing)))
+    }
+
+    fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {
+        ready(self.state().write(table, changes))
+    }
+
+    fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {
+        let state = self.state();
+        let item = |key: &Key| {
+            state
+                .items
+                .get(&(table.to_owned(), key.as_bytes().to_vec()))
+                .cloned()
+        };
+        ready(Ok(Fetched {
+            items: keys.iter().map(item).collect(),
+            unprocessed: Vec::new(),
+        }))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: &'a str,
+        _segment: (u32, u32),
+        _after: Option<&'a Item>,
+    ) -> Future<'a, Rows> {
+        let state = self.state();
+        let rows = state
+            .items
+            .iter()
+            .filter(|((of, _), _)| of == table)
+            .map(|(_, item)| item.clone());
+        ready(Ok(Rows {
+            rows: rows.collect(),
+            next: None,
+        }))
+    }
+
+    fn put<'a>(
+        &'a self,
+        table: &'a str,
+        row: &'a Attributes,
+        condition: &'a Condition,
+    ) -> Future<'a, Outcome> {
+        ready(
+            self.state()
+                .change_row(row_key(table, row), Some(row.clone()), condition),
+        )
+    }
+
+    fn delete<'a>(
+        &'a self,
+        table: &'a str,
+        row: &'a RowKey,
+        condition: &'a Condition,
+    ) -> Future<'a, Outcome> {
+        let key = (table.to_owned(), row.partition.clone(), row.sort.clone());
+        ready(self.state().change_row(key, None, condition))
+    }
+
+    fn query<'a>(
+        &'a self,
+        table: &'a str,
+        partition: &'a str,
+        prefix: &'a str,
+        _after: Option<&'a Item>,
+    ) -> Future<'a, Rows> {
+        let state = self.state();
+        let wanted = |(of, pk, sk): &(String, String, String)| {
+            of == table && pk == partition && sk.starts_with(prefix)
+        };
+        let rows = state
+            .rows
+            .iter()
+            .filter(|(key, _)| wanted(key))
+            .map(|(_, row)| Item::from_attributes(row));
+        ready(Ok(Rows {
+            rows: rows.collect(),
+            next: None,
+        }))
+    }
+
+    fn create<'a>(&'a self, _table: &'a str) -> Future<'a, ()> {
+        ready(Ok(()))
+    }
+
+    fn enable_stream<'a>(&'a self, _table: &'a str) -> Future<'a, ()> {
+        ready(Ok(()))
+    }
+}

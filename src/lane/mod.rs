@@ -1,0 +1,77 @@
+//! What waits to be written to one replica, in the order that matters: per key.
+//!
+//! A shard hands over [`Delivery`]s, a page's changes each with the [`Lot`] that they belong to. The [`Queue`]
+//! keeps at most two versions of a key: the one being written and the newest behind it (I3). Versions in between
+//! are replaced, and whoever replaces takes over their claims, so a lot is settled when the *last* change that
+//! covers it is durable. The queue makes [`Batch`]es of different keys and is told what became of them:
+//!
+//! ```text
+//!             push                next_batch             applied, parked
+//!  delivery ────────> waiting ────────────────> sending ─────────────────> settled ──> ack of the lot
+//!                      ^   │ newer: replaced        │
+//!                      │   └──────────────────      │ retry: back to the head of its key,
+//!                      └────────────────────────────┘        unless a newer one waits there
+//! ```
+//!
+//! It is a plain state machine: no task, no clock of its own, no I/O. Time comes in as an argument.
+
+mod claim;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use tokio::sync::mpsc;
+
+use crate::budget::Reservation;
+use crate::change::Change;
+use crate::lease::Fence;
+
+pub use queue::{Batch, Queue};
+
+/// One page's changes for one replica.
+#[derive(Debug)]
+pub struct Delivery {
+    /// In the order of the shard.
+    pub changes: Vec<Change>,
+    /// What they belong to.
+    pub lot: Lot,
+}
+
+/// A page of a shard, as far as one replica is concerned: it is settled as a whole.
+#[derive(Debug)]
+pub struct Lot {
+    /// Its number, which comes back in the [`Ack`].
+    pub number: u64,
+    /// Which replica of the shard this is, for the ack.
+    pub replica: usize,
+    /// The right to write these changes.
+    pub fence: Fence,
+    /// Where the ack goes; nobody listens any more when the shard was stopped.
+    pub acks: mpsc::UnboundedSender<Ack>,
+    /// The memory that the page takes, given back when it is settled.
+    pub reservation: Reservation,
+}
+
+/// Every change of a lot is durable: written, replaced by a newer one that is, or parked with its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// As in the [`Lot`].
+    pub replica: usize,
+    /// As in the [`Lot`].
+    pub lot: u64,
+}
+
+/// What became of changes, as counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Written as puts.
+    pub put: u64,
+    /// Written as deletes.
+    pub deleted: u64,
+    /// Replaced by a newer change of the same key.
+    pub coalesced: u64,
+    /// Refused by the replica and kept.
+    pub parked: u64,
+    /// Given up because the right to write them ended.
+    pub abandoned: u64,
+}

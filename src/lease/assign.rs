@@ -1,0 +1,120 @@
+//! Which leases to take: a plain decision from rows and what was observed of them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::row::Row;
+use crate::shard::ShardId;
+
+/// How a lease may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It was released, or never held: its new holder may write at once.
+    Free,
+    /// Its holder was silent for a whole duration: the new holder waits before its first write.
+    Expired,
+    /// It is held; look again after this time.
+    Held(Duration),
+}
+
+/// What one worker has seen of the counters of leases that others hold.
+#[derive(Debug, Default)]
+pub struct Observer {
+    seen: HashMap<ShardId, (i64, Instant)>,
+}
+
+// === impl Observer ===
+
+impl Observer {
+    /// Whether `worker` may take `row`, as it was read at `now`.
+    pub fn claim(&mut self, row: &Row, worker: &str, duration: Duration, now: Instant) -> Claim {
+        match &row.owner {
+            None => return Claim::Free,
+            // An earlier task of this same worker held it; an attempt of that one may still be under way.
+            Some(owner) if owner == worker => return Claim::Expired,
+            Some(_) => {}
+        }
+        let seen = self.seen.entry(row.shard.clone()).or_insert((row.counter, now));
+        if seen.0 != row.counter {
+            *seen = (row.counter, now);
+        }
+        match (seen.1 + duration).checked_duration_since(now) {
+            Some(left) if !left.is_zero() => Claim::Held(left),
+            _ => Claim::Expired,
+        }
+    }
+
+    /// Forgets a lease that need not be watched any more.
+    pub fn forget(&mut self, shard: &ShardId) {
+        self.seen.remove(shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    use super::super::row::tests::any_row;
+    use super::*;
+
+    const DURATION: Duration = Duration::from_secs(10);
+
+    fn held(counter: i64) -> Row {
+        let row = any_row()
+            .new_tree(&mut TestRunner::deterministic())
+            .expect("a row")
+            .current();
+        Row {
+            owner: Some("other".to_owned()),
+            counter,
+            ..row
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_expires_when_its_counter_stands_still_for_a_whole_duration() {
+        let mut observer = Observer::default();
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        assert_eq!(
+            observer.claim(&held(1), "me", DURATION, at(0)),
+            Claim::Held(DURATION)
+        );
+        assert_eq!(
+            observer.claim(&held(1), "me", DURATION, at(9)),
+            Claim::Held(Duration::from_secs(1))
+        );
+        assert_eq!(
+            observer.claim(&held(2), "me", DURATION, at(9)),
+            Claim::Held(DURATION)
+        );
+        assert_eq!(
+            observer.claim(&held(2), "me", DURATION, at(18)),
+            Claim::Held(Duration::from_secs(1))
+        );
+        assert_eq!(observer.claim(&held(2), "me", DURATION, at(19)), Claim::Expired);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_released_lease_is_free_at_once_and_an_own_one_needs_settling() {
+        let mut observer = Observer::default();
+        let now = Instant::now();
+        assert_eq!(
+            observer.claim(
+                &Row {
+                    owner: None,
+                    ..held(1)
+                },
+                "me",
+                DURATION,
+                now
+            ),
+            Claim::Free
+        );
+        assert_eq!(observer.claim(&held(1), "other", DURATION, now), Claim::Expired);
+    }
+}

@@ -1,0 +1,279 @@
+//! The row of one shard, and its form in the control table.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::Checkpoint;
+use crate::control::{self, Control};
+use crate::dynamo::{RowKey, StreamArn};
+use crate::item::{Attributes, Value};
+use crate::shard::{Position, ShardId};
+
+/// A worker that holds a lease.
+pub type Owner = String;
+
+/// What is done with a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not read to its end everywhere.
+    Open,
+    /// Its end is durable in all replicas that the row knows.
+    Ended,
+    /// It can no longer be read, so changes are missing in the replicas; never read again by itself.
+    Gap {
+        /// What was found.
+        reason: String,
+        /// When, in milliseconds since 1970.
+        found_unix_ms: i64,
+    },
+}
+
+/// One shard of one replication: lease, lineage and checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream it belongs to.
+    pub stream: StreamArn,
+    /// Its parent in the stream.
+    pub parent: Option<ShardId>,
+    /// Who reads it.
+    pub owner: Option<Owner>,
+    /// Raised by every write of the row.
+    pub counter: i64,
+    /// What is done with it.
+    pub state: State,
+    /// Where each replica stands, by its name. A replica that is no longer configured keeps its entry.
+    pub checkpoints: BTreeMap<String, Checkpoint>,
+    /// When the row may be removed, in seconds since 1970.
+    pub expires_unix_s: Option<i64>,
+}
+
+// === impl Row ===
+
+impl Row {
+    /// The sort keys of shard rows start with this.
+    pub const PREFIX: &str = "shard/";
+
+    /// Where the row of `shard` stands.
+    pub fn key(replication: &str, shard: &ShardId) -> RowKey {
+        RowKey {
+            partition: replication.to_owned(),
+            sort: format!("{}{shard}", Self::PREFIX),
+        }
+    }
+
+    /// Whether `replica` has all of the shard.
+    pub fn is_done_for(&self, replica: &str) -> bool {
+        self.checkpoints
+            .get(replica)
+            .is_some_and(|checkpoint| checkpoint.position.is_end())
+    }
+
+    /// Marks the row as ended when every replica has all of the shard.
+    pub fn end_if_done(&mut self) {
+        let done = self
+            .checkpoints
+            .values()
+            .all(|checkpoint| checkpoint.position.is_end());
+        if done && self.state == State::Open {
+            self.state = State::Ended;
+        }
+    }
+
+    /// The row as the control table holds it.
+    pub fn attributes(&self, replication: &str) -> Attributes {
+        let mut row = Self::key(replication, &self.shard).attributes();
+        let mut set = |name: &str, value: Value| row.insert(name.to_owned(), value);
+        set("stream_arn", self.stream.as_str().into());
+        set("counter", Value::integer(self.counter));
+        if let Some(parent) = &self.parent {
+            set("parent", parent.as_str().into());
+        }
+        if let Some(owner) = &self.owner {
+            set("owner", owner.as_str().into());
+        }
+        match &self.state {
+            State::Open => set("state", "open".into()),
+            State::Ended => set("state", "ended".into()),
+            State::Gap {
+                reason,
+                found_unix_ms,
+            } => {
+                set("gap_reason", reason.as_str().into());
+                set("gap_found_ms", Value::integer(*found_unix_ms));
+                set("state", "gap".into())
+            }
+        };
+        let replicas = self
+            .checkpoints
+            .iter()
+            .map(|(name, checkpoint)| (name.clone(), write(checkpoint)));
+        set("replicas", Value::Map(replicas.collect()));
+        if let Some(expires) = self.expires_unix_s {
+            set(control::EXPIRES_AT, Value::integer(expires));
+        }
+        row
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// When an attribute is missing or has the wrong type.
+    pub fn read(control: &Control, attributes: &Attributes) -> Result<Self, control::Error> {
+        let row = control.read(attributes);
+        let shard = row
+            .text("sk")?
+            .strip_prefix(Self::PREFIX)
+            .ok_or_else(|| row.wrong("sk"))?;
+        let state = match row.text("state")? {
+            "open" => State::Open,
+            "ended" => State::Ended,
+            "gap" => State::Gap {
+                reason: row.text("gap_reason")?.to_owned(),
+                found_unix_ms: row.integer("gap_found_ms")?,
+            },
+            _ => return Err(row.wrong("state")),
+        };
+        let replicas = row
+            .get("replicas")
+            .and_then(Value::as_map)
+            .ok_or_else(|| row.wrong("replicas"))?;
+        let checkpoint = |(name, value): (&String, &Value)| {
+            let checkpoint = value
+                .as_map()
+                .and_then(read)
+                .ok_or_else(|| row.wrong("replicas"))?;
+            Ok((name.clone(), checkpoint))
+        };
+        Ok(Self {
+            shard: shard.into(),
+            stream: row.text("stream_arn")?.into(),
+            parent: row.optional_text("parent").map(ShardId::from),
+            owner: row.optional_text("owner").map(str::to_owned),
+            counter: row.integer("counter")?,
+            state,
+            checkpoints: replicas
+                .iter()
+                .map(checkpoint)
+                .collect::<Result<_, control::Error>>()?,
+            expires_unix_s: row.optional_integer(control::EXPIRES_AT),
+        })
+    }
+}
+
+fn write(checkpoint: &Checkpoint) -> Value {
+    let mut map = Attributes::new();
+    let mut set = |name: &str, value: Value| map.insert(name.to_owned(), value);
+    match checkpoint.position {
+        Position::TrimHorizon => set("at", "trim_horizon".into()),
+        Position::Latest { since_unix_ms } => {
+            set("since_ms", Value::integer(since_unix_ms));
+            set("at", "latest".into())
+        }
+        Position::At { unix_ms } => {
+            set("since_ms", Value::integer(unix_ms));
+            set("at", "time".into())
+        }
+        Position::After(sequence) => {
+            set("sequence", sequence.as_str().into());
+            set("at", "after".into())
+        }
+        Position::End => set("at", "end".into()),
+    };
+    if let Some(through) = checkpoint.applied_through_unix_ms {
+        set("applied_through_ms", Value::integer(through));
+    }
+    Value::Map(map)
+}
+
+fn read(map: &Attributes) -> Option<Checkpoint> {
+    let integer = |name: &str| map.get(name).and_then(Value::as_i64);
+    let position = match map.get("at")?.as_str()? {
+        "trim_horizon" => Position::TrimHorizon,
+        "latest" => Position::Latest {
+            since_unix_ms: integer("since_ms")?,
+        },
+        "time" => Position::At {
+            unix_ms: integer("since_ms")?,
+        },
+        "after" => Position::After(map.get("sequence")?.as_str()?.parse().ok()?),
+        "end" => Position::End,
+        _ => return None,
+    };
+    Some(Checkpoint {
+        position,
+        applied_through_unix_ms: integer("applied_through_ms"),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dynamo::memory::Memory;
+
+    fn position() -> impl Strategy<Value = Position> {
+        prop_oneof![
+            Just(Position::TrimHorizon),
+            (0..i64::MAX).prop_map(|since_unix_ms| Position::Latest { since_unix_ms }),
+            (0..i64::MAX).prop_map(|unix_ms| Position::At { unix_ms }),
+            "0{0,3}[1-9][0-9]{0,30}".prop_map(|text| Position::After(text.parse().expect("a number"))),
+            Just(Position::End),
+        ]
+    }
+
+    prop_compose! {
+        pub(crate) fn any_row()(
+            shard in "shardId-[0-9]{20}-[0-9a-f]{8}",
+            parent in prop::option::of("shardId-[0-9]{20}-[0-9a-f]{8}"),
+            owner in prop::option::of("[a-z0-9-]{1,20}"),
+            counter in 0..i64::MAX,
+            state in prop_oneof![
+                Just(State::Open),
+                Just(State::Ended),
+                ("\\PC{0,20}", 0..i64::MAX).prop_map(|(reason, found_unix_ms)| State::Gap { reason, found_unix_ms }),
+            ],
+            checkpoints in prop::collection::btree_map("[a-z]{1,8}", (position(), prop::option::of(0..i64::MAX)), 0..4),
+            expires_unix_s in prop::option::of(0..i64::MAX),
+        ) -> Row {
+            let checkpoints = checkpoints
+                .into_iter()
+                .map(|(name, (position, applied_through_unix_ms))| (name, Checkpoint { position, applied_through_unix_ms }))
+                .collect();
+            Row {
+                shard: shard.into(),
+                stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
+                parent: parent.map(ShardId::from),
+                owner,
+                counter,
+                state,
+                checkpoints,
+                expires_unix_s,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_is_read_back_as_it_was_written(row in any_row()) {
+            let control = Control::new(Arc::new(Memory::default()), "control");
+            prop_assert_eq!(Row::read(&control, &row.attributes("orders")).expect("our own row"), row);
+        }
+    }
+
+    #[test]
+    fn a_damaged_row_says_where() {
+        let control = Control::new(Arc::new(Memory::default()), "control");
+        let key = Row::key("orders", &"shardId-1".into());
+        let error = Row::read(&control, &key.attributes()).expect_err("a row without a state");
+        assert!(
+            error
+                .to_string()
+                .contains("`orders shard/shardId-1` of control table `control`"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! The conditional writes that make leases: create, take, renew, release.
+
+use tracing::warn;
+
+use super::row::{Owner, Row};
+use crate::control::{self, Control};
+use crate::dynamo::{Condition, Outcome};
+use crate::item::Value;
+
+/// The shard rows of one replication, as one worker writes them.
+#[derive(Clone)]
+pub struct Leases {
+    control: Control,
+    replication: String,
+    worker: Owner,
+}
+
+/// What became of a write by a lease's holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewal {
+    /// The row is written, and its counter raised.
+    Done,
+    /// Another worker has the lease, or the row is gone: nothing more may be written under it.
+    Lost,
+}
+
+// === impl Leases ===
+
+impl Leases {
+    /// The rows of `replication`, written by `worker`.
+    pub fn new(control: Control, replication: &str, worker: &str) -> Self {
+        Self {
+            control,
+            replication: replication.to_owned(),
+            worker: worker.to_owned(),
+        }
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// When the control table cannot be read, or a row in it is damaged.
+    pub async fn load(&self) -> Result<Vec<Row>, control::Error> {
+        let rows = self.control.rows(&self.replication, Row::PREFIX).await?;
+        rows.iter().map(|row| Row::read(&self.control, row)).collect()
+    }
+
+    /// Writes a row that is not there yet. A row that is there is left alone and returned.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn create(&self, row: Row) -> Result<Row, control::Error> {
+        match self
+            .control
+            .put(&row.attributes(&self.replication), &Condition::Absent)
+            .await?
+        {
+            Outcome::Done | Outcome::Refused(None) => Ok(row),
+            Outcome::Refused(Some(found)) => Row::read(&self.control, &found),
+        }
+    }
+
+    /// Makes this worker the owner of a row as it was last seen. `None` when somebody wrote it since.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn take(&self, seen: &Row) -> Result<Option<Row>, control::Error> {
+        let mut row = seen.clone();
+        row.owner = Some(self.worker.clone());
+        Ok((self.write(&mut row).await? == Renewal::Done).then_some(row))
+    }
+
+    /// Writes a row that this worker holds, and raises its counter.
+    ///
+    /// # Errors
+    /// When the control table cannot be written; the row may have been written all the same, and the next
+    /// renewal finds that out.
+    pub async fn renew(&self, row: &mut Row) -> Result<Renewal, control::Error> {
+        self.write(row).await
+    }
+
+    /// Writes a row and gives the lease up, so that another worker can take it at once.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn release(&self, row: &mut Row) -> Result<Renewal, control::Error> {
+        row.owner = None;
+        self.write(row).await
+    }
+
+    /// A write that failed without an answer may have been done all the same. The next one then finds the row with
+    /// the counter that it meant to write itself, and with this worker as its owner: the lease is still held, and
+    /// the row is written once more on top.
+    async fn write(&self, row: &mut Row) -> Result<Renewal, control::Error> {
+        loop {
+            let seen = row.counter;
+            row.counter = seen + 1;
+            let unchanged = Condition::Equals {
+                attribute: "counter",
+                value: Value::integer(seen),
+            };
+            let outcome = self
+                .control
+                .put(&row.attributes(&self.replication), &unchanged)
+                .await;
+            let found = match outcome {
+                Ok(Outcome::Done) => return Ok(Renewal::Done),
+                Ok(Outcome::Refused(None)) => return Ok(Renewal::Lost),
+                Ok(Outcome::Refused(Some(found))) => Row::read(&self.control, &found)?,
+                Err(error) => {
+                    row.counter = seen;
+                    return Err(error);
+                }
+            };
+            if found.counter != row.counter || found.owner.as_deref() != Some(self.worker.as_str()) {
+                return Ok(Renewal::Lost);
+            }
+            warn!(replication = self.replication, shard = %row.shard, "an earlier renewal that had failed was done");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::row::tests::any_row;
+    use super::*;
+    use crate::dynamo::memory::Memory;
+    use crate::fault::Fault;
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+
+    fn unowned() -> Row {
+        let row = any_row()
+            .new_tree(&mut TestRunner::deterministic())
+            .expect("a row")
+            .current();
+        Row {
+            owner: None,
+            counter: 0,
+            ..row
+        }
+    }
+
+    fn leases(memory: &Arc<Memory>, worker: &str) -> Leases {
+        Leases::new(Control::new(Arc::clone(memory) as _, "control"), "orders", worker)
+    }
+
+    #[tokio::test]
+    async fn one_of_two_takes_a_lease_and_the_other_learns_it() {
+        let memory = Arc::new(Memory::default());
+        let (a, b) = (leases(&memory, "a"), leases(&memory, "b"));
+        let row = a.create(unowned()).await.expect("created");
+        assert_eq!(b.create(unowned()).await.expect("found"), row);
+        let mut held = a.take(&row).await.expect("a call").expect("it is free");
+        assert_eq!(b.take(&row).await.expect("a call"), None);
+        assert_eq!(a.renew(&mut held).await.expect("a call"), Renewal::Done);
+        let mut stolen = b
+            .take(&held)
+            .await
+            .expect("a call")
+            .expect("it was seen as it is");
+        assert_eq!(a.renew(&mut held).await.expect("a call"), Renewal::Lost);
+        assert_eq!(b.release(&mut stolen).await.expect("a call"), Renewal::Done);
+        let loaded = b.load().await.expect("rows");
+        assert_eq!(loaded.len(), 1);
+        assert_eq!(loaded[0].owner, None);
+    }
+
+    #[tokio::test]
+    async fn a_renewal_whose_answer_was_lost_is_found_done() {
+        let memory = Arc::new(Memory::default());
+        let leases = leases(&memory, "a");
+        let row = leases.create(unowned()).await.expect("created");
+        let mut held = leases.take(&row).await.expect("a call").expect("it is free");
+        memory.lose_next_answer(Fault::Unanswered);
+        leases.renew(&mut held).await.expect_err("the answer is lost");
+        assert_eq!(leases.renew(&mut held).await.expect("a call"), Renewal::Done);
+        memory.lose_next_answer(Fault::Unanswered);
+        leases.release(&mut held).await.expect_err("the answer is lost");
+        let loaded = leases.load().await.expect("rows");
+        assert_eq!(loaded[0].owner, None);
+    }
+}

@@ -1,0 +1,392 @@
+//! Changes that a replica refuses, kept with their payload until a newer change of the key settles them, or a
+//! person retries or drops them.
+//!
+//! Two kinds of rows: one that describes a parked key, and the payload beside it, compressed and split, because an
+//! item may be as large as a row. The payload is written first, under a version of its own, and the description
+//! last: whoever finds a description finds its whole payload.
+
+use std::io::{Read, Write};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+
+use crate::change::{Change, Op};
+use crate::clock::Clock;
+use crate::control::{self, Control};
+use crate::dynamo::{self, Condition, Outcome, RowKey};
+use crate::item::{Attributes, Item, Value};
+use crate::key::{self, Key};
+
+/// Bytes of compressed payload in one row: a row holds 400 KB with its names and numbers.
+const PART_BYTES: usize = 380_000;
+
+/// The parked keys of one replica.
+#[derive(Clone)]
+pub struct Parked {
+    control: Control,
+    replication: String,
+    replica: String,
+    clock: Clock,
+}
+
+/// What is known of one parked key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its name in lists and commands.
+    pub id: String,
+    /// The key.
+    pub key: Key,
+    /// Whether the parked change is a delete.
+    pub is_delete: bool,
+    /// Names the payload's rows; a newer parked change of the key has another one.
+    pub version: String,
+    /// Rows of payload.
+    pub parts: i64,
+    /// Bytes of the item's JSON text.
+    pub item_bytes: i64,
+    /// What the replica said.
+    pub reason: String,
+    /// When the change was made at the source, in milliseconds since 1970.
+    pub created_unix_ms: i64,
+    /// When it was parked.
+    pub parked_unix_ms: i64,
+    /// Whether somebody asked to try it again.
+    pub retry_wanted: bool,
+}
+
+/// Why a parked key cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The control table does not do it.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    /// The key in the row is none.
+    #[error("read the key of parked entry `{id}`")]
+    Key {
+        /// The entry.
+        id: String,
+        /// Why.
+        source: key::Malformed,
+    },
+    /// Rows of the payload are missing or damaged.
+    #[error("read the payload of parked entry `{id}`: {what}")]
+    Payload {
+        /// The entry.
+        id: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+// === impl Parked ===
+
+impl Parked {
+    /// The parked keys of `replica` in `replication`.
+    pub fn new(control: Control, replication: &str, replica: &str, clock: Clock) -> Self {
+        Self {
+            control,
+            replication: replication.to_owned(),
+            replica: replica.to_owned(),
+            clock,
+        }
+    }
+
+    /// All of them, in order of their ids.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub async fn list(&self) -> Result<Vec<Entry>, Error> {
+        let rows = self.control.rows(&self.partition(), "").await?;
+        rows.iter().map(|row| self.read(row)).collect()
+    }
+
+    /// Keeps `change`, which the replica refused with `refusal`; `earlier` is what the key had parked before.
+    ///
+    /// # Errors
+    /// When the control table cannot be written; nothing that was parked before is lost then.
+    pub async fn park(
+        &self,
+        change: &Change,
+        refusal: &dynamo::Error,
+        earlier: Option<&Entry>,
+    ) -> Result<Entry, Error> {
+        let parked_unix_ms = self.clock.unix_ms();
+        let item = match &change.op {
+            Op::Put(item) => item.as_bytes(),
+            Op::Delete => &[],
+        };
+        let entry = Entry {
+            id: digest(&change.key),
+            key: change.key.detached(),
+            is_delete: matches!(change.op, Op::Delete),
+            version: format!("{parked_unix_ms:012x}{:08x}", fastrand::u32(..)),
+            parts: 0,
+            item_bytes: item.len() as i64,
+            reason: refusal.to_string(),
+            created_unix_ms: change.created_unix_ms,
+            parked_unix_ms,
+            retry_wanted: false,
+        };
+        let entry = self.write_payload(entry, item).await?;
+        self.control.put(&self.row(&entry), &Condition::Always).await?;
+        if let Some(earlier) = earlier {
+            self.delete_payload(earlier).await?;
+        }
+        Ok(entry)
+    }
+
+    /// Removes an entry and its payload, unless the key was parked anew since. Says whether it was there.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn remove(&self, entry: &Entry) -> Result<bool, Error> {
+        let unchanged = Condition::Equals {
+            attribute: "version",
+            value: entry.version.as_str().into(),
+        };
+        let outcome = self.control.delete(&self.key(&entry.id), &unchanged).await?;
+        self.delete_payload(entry).await?;
+        Ok(outcome == Outcome::Done)
+    }
+
+    /// Asks whoever writes to the replica to try the entry again. Says whether it was still there.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn ask_retry(&self, entry: &Entry) -> Result<bool, Error> {
+        let unchanged = Condition::Equals {
+            attribute: "version",
+            value: entry.version.as_str().into(),
+        };
+        let row = self.row(&Entry {
+            retry_wanted: true,
+            ..entry.clone()
+        });
+        Ok(self.control.put(&row, &unchanged).await? == Outcome::Done)
+    }
+
+    /// The parked change with its whole item.
+    ///
+    /// # Errors
+    /// When rows of it are missing or damaged, or cannot be read.
+    pub async fn change(&self, entry: &Entry) -> Result<Change, Error> {
+        let op = if entry.is_delete {
+            Op::Delete
+        } else {
+            Op::Put(self.payload(entry).await?)
+        };
+        Ok(Change {
+            key: entry.key.clone(),
+            op,
+            created_unix_ms: entry.created_unix_ms,
+        })
+    }
+
+    async fn payload(&self, entry: &Entry) -> Result<Item, Error> {
+        let damaged = |what: String| Error::Payload {
+            id: entry.id.clone(),
+            what,
+        };
+        let prefix = format!("{}/{}/", entry.id, entry.version);
+        let rows = self.control.rows(&self.payload_partition(), &prefix).await?;
+        if rows.len() as i64 != entry.parts {
+            return Err(damaged(format!(
+                "{} of {} rows are there",
+                rows.len(),
+                entry.parts
+            )));
+        }
+        let mut compressed = Vec::new();
+        for row in &rows {
+            match row.get("data") {
+                Some(Value::Binary(data)) => compressed.extend_from_slice(data),
+                _ => return Err(damaged("a row has no data".to_owned())),
+            }
+        }
+        let mut text = Vec::new();
+        GzDecoder::new(&compressed[..])
+            .read_to_end(&mut text)
+            .map_err(|error| damaged(error.to_string()))?;
+        Ok(Item::from_json(Bytes::from(text)))
+    }
+
+    async fn write_payload(&self, mut entry: Entry, item: &[u8]) -> Result<Entry, Error> {
+        if entry.is_delete {
+            return Ok(entry);
+        }
+        for part in compress(item).chunks(PART_BYTES) {
+            let mut row = self.payload_key(&entry, entry.parts).attributes();
+            row.insert("data".to_owned(), Value::Binary(part.to_vec()));
+            self.control.put(&row, &Condition::Always).await?;
+            entry.parts += 1;
+        }
+        Ok(entry)
+    }
+
+    async fn delete_payload(&self, entry: &Entry) -> Result<(), Error> {
+        for part in 0..entry.parts {
+            self.control
+                .delete(&self.payload_key(entry, part), &Condition::Always)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn partition(&self) -> String {
+        format!("{}/parked/{}", self.replication, self.replica)
+    }
+
+    fn payload_partition(&self) -> String {
+        format!("{}/payload/{}", self.replication, self.replica)
+    }
+
+    fn key(&self, id: &str) -> RowKey {
+        RowKey {
+            partition: self.partition(),
+            sort: id.to_owned(),
+        }
+    }
+
+    fn payload_key(&self, entry: &Entry, part: i64) -> RowKey {
+        let sort = format!("{}/{}/{part:04}", entry.id, entry.version);
+        RowKey {
+            partition: self.payload_partition(),
+            sort,
+        }
+    }
+
+    fn row(&self, entry: &Entry) -> Attributes {
+        let mut row = self.key(&entry.id).attributes();
+        let mut set = |name: &str, value: Value| row.insert(name.to_owned(), value);
+        set("key", entry.key.to_string().into());
+        set("op", if entry.is_delete { "delete" } else { "put" }.into());
+        set("version", entry.version.as_str().into());
+        set("parts", Value::integer(entry.parts));
+        set("item_bytes", Value::integer(entry.item_bytes));
+        set("reason", entry.reason.as_str().into());
+        set("created_ms", Value::integer(entry.created_unix_ms));
+        set("parked_ms", Value::integer(entry.parked_unix_ms));
+        if entry.retry_wanted {
+            set("wanted", "retry".into());
+        }
+        row
+    }
+
+    fn read(&self, attributes: &Attributes) -> Result<Entry, Error> {
+        let row = self.control.read(attributes);
+        let id = row.text("sk")?.to_owned();
+        let text = Bytes::copy_from_slice(row.text("key")?.as_bytes());
+        let key = Key::from_json(&text, 0..text.len());
+        Ok(Entry {
+            key: key.map_err(|source| Error::Key {
+                id: id.clone(),
+                source,
+            })?,
+            is_delete: row.text("op")? == "delete",
+            version: row.text("version")?.to_owned(),
+            parts: row.integer("parts")?,
+            item_bytes: row.integer("item_bytes")?,
+            reason: row.text("reason")?.to_owned(),
+            created_unix_ms: row.integer("created_ms")?,
+            parked_unix_ms: row.integer("parked_ms")?,
+            retry_wanted: row.optional_text("wanted") == Some("retry"),
+            id,
+        })
+    }
+}
+
+/// A short name for a key: 128 bits of it, so that two keys do not meet.
+fn digest(key: &Key) -> String {
+    use std::hash::BuildHasher;
+    let other = foldhash::quality::FixedState::with_seed(0x7061_726b).hash_one(key.as_bytes());
+    format!("{:016x}{other:016x}", key.hash64())
+}
+
+fn compress(item: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let written = encoder.write_all(item).and_then(|()| encoder.finish());
+    written.expect("memory takes all that is written to it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dynamo::memory::Memory;
+    use crate::fault::Fault;
+
+    fn parked(memory: &Arc<Memory>) -> Parked {
+        Parked::new(
+            Control::new(Arc::clone(memory) as _, "control"),
+            "orders",
+            "us",
+            Clock::System,
+        )
+    }
+
+    fn put(text: String) -> Change {
+        let key = Bytes::from_static(br#"{"k":{"S":"a"}}"#);
+        let key = Key::from_json(&key, 0..key.len()).expect("a key");
+        Change {
+            key,
+            op: Op::Put(Item::from_json(text.into())),
+            created_unix_ms: 17,
+        }
+    }
+
+    fn refusal() -> dynamo::Error {
+        dynamo::Error::new("BatchWriteItem", Fault::Invalid, "it is too large")
+    }
+
+    #[tokio::test]
+    async fn the_largest_item_comes_back_byte_for_byte() {
+        let memory = Arc::new(Memory::default());
+        let parked = parked(&memory);
+        let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(700_000)
+            .collect();
+        let change = put(format!(r#"{{"k":{{"S":"a"}},"b":{{"S":"{noise}"}}}}"#));
+        let entry = parked.park(&change, &refusal(), None).await.expect("parked");
+        assert!(
+            entry.parts > 1,
+            "it fitted into one row, so this test shows nothing"
+        );
+        assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&entry));
+        let Op::Put(item) = parked.change(&entry).await.expect("whole").op else {
+            panic!("expected a put")
+        };
+        let Op::Put(expected) = change.op else {
+            unreachable!("it was made as a put")
+        };
+        assert_eq!(item, expected);
+        assert!(parked.remove(&entry).await.expect("removed"));
+        assert!(parked.list().await.expect("listed").is_empty());
+        assert!(parked.change(&entry).await.is_err(), "its payload is still there");
+    }
+
+    #[tokio::test]
+    async fn a_newer_change_takes_the_place_of_the_parked_one() {
+        let memory = Arc::new(Memory::default());
+        let parked = parked(&memory);
+        let older = parked
+            .park(&put("{\"v\":1}".to_owned()), &refusal(), None)
+            .await
+            .expect("parked");
+        let newer = put("{\"v\":2}".to_owned());
+        let newer = parked
+            .park(&newer, &refusal(), Some(&older))
+            .await
+            .expect("parked");
+        assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&newer));
+        assert!(
+            !parked.remove(&older).await.expect("a call"),
+            "the newer entry was removed by its older version"
+        );
+        assert!(!parked.ask_retry(&older).await.expect("a call"));
+        assert!(parked.ask_retry(&newer).await.expect("a call"));
+        assert!(parked.list().await.expect("listed")[0].retry_wanted);
+    }
+}

@@ -1,0 +1,231 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::parked::Parked;
+use super::*;
+use crate::budget::Budget;
+use crate::change::{Change, Op};
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::dynamo::memory::Memory;
+use crate::fault::{Fault, Width};
+use crate::item::Item;
+use crate::key::Key;
+use crate::lane::{Ack, Delivery, Lot};
+use crate::lease::Fence;
+use crate::task::Tasks;
+
+fn key(name: &str) -> Key {
+    let text = Bytes::from(format!(r#"{{"k":{{"S":"{name}"}}}}"#));
+    Key::from_json(&text, 0..text.len()).expect("a key")
+}
+
+fn put(name: &str, value: &str) -> Change {
+    let item = Item::from_json(Bytes::from(format!(
+        r#"{{"k":{{"S":"{name}"}},"v":{{"S":"{value}"}}}}"#
+    )));
+    Change {
+        key: key(name),
+        op: Op::Put(item),
+        created_unix_ms: 1_000,
+    }
+}
+
+/// A writer on tables in memory, fed by hand.
+struct World {
+    memory: Arc<Memory>,
+    parked: Parked,
+    gauges: Arc<Gauges>,
+    inbox: mpsc::UnboundedSender<Delivery>,
+    acks: mpsc::UnboundedReceiver<Ack>,
+    sender: mpsc::UnboundedSender<Ack>,
+    fence: Fence,
+    lots: u64,
+    _tasks: Tasks<()>,
+}
+
+impl World {
+    async fn start(memory: Arc<Memory>, park_limit: usize) -> Self {
+        let control = Control::new(Arc::clone(&memory) as _, "control");
+        let clock = Clock::Simulated {
+            start_unix_ms: 1_000_000,
+            start: Instant::now(),
+        };
+        let parked = Parked::new(control, "orders", "us", clock);
+        let (inbox, receiver) = mpsc::unbounded_channel();
+        let (sender, acks) = mpsc::unbounded_channel();
+        let fence = Fence::closed();
+        fence.open_until(Instant::now() + Duration::from_secs(86_400));
+        let gauges = Arc::new(Gauges::default());
+        let parts = Parts {
+            config: Config {
+                table: "replica".to_owned(),
+                batches_in_flight: 4,
+                attempt_timeout: Duration::from_secs(4),
+                settle: Duration::from_secs(4),
+                park_limit,
+            },
+            tables: Arc::clone(&memory) as _,
+            parked: parked.clone(),
+            inbox: receiver,
+            fence: fence.clone(),
+            gauges: Arc::clone(&gauges),
+            clock,
+            metrics: crate::telemetry::Metrics::new("test", "test", clock)
+                .expect("metrics")
+                .replica("orders", "Orders", "us"),
+        };
+        let writer = Writer::build(parts).await.expect("the parked keys are read");
+        let mut tasks = Tasks::new();
+        tasks.spawn(tracing::Span::none(), writer.run());
+        Self {
+            memory,
+            parked,
+            gauges,
+            inbox,
+            acks,
+            sender,
+            fence,
+            lots: 0,
+            _tasks: tasks,
+        }
+    }
+
+    fn push(&mut self, changes: Vec<Change>) {
+        let reservation = Budget::new(1).try_reserve(1).expect("room");
+        let (number, fence) = (self.lots, self.fence.clone());
+        self.lots += 1;
+        let lot = Lot {
+            number,
+            replica: 0,
+            fence,
+            acks: self.sender.clone(),
+            reservation,
+        };
+        self.inbox
+            .send(Delivery { changes, lot })
+            .expect("the writer runs");
+    }
+
+    async fn ack(&mut self) -> u64 {
+        self.acks.recv().await.expect("the writer runs").lot
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        self.memory.item("replica", &key(name))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_batch_is_tried_again_until_it_is_done() {
+    for fault in [
+        Fault::Transient,
+        Fault::Throttled(Width::Table),
+        Fault::Throttled(Width::KeyRange),
+        Fault::Denied,
+    ] {
+        let memory = Arc::new(Memory::default());
+        let mut world = World::start(Arc::clone(&memory), 10).await;
+        memory.fail_next(fault);
+        memory.fail_next(fault);
+        world.push(vec![put("a", "1"), put("b", "1")]);
+        assert_eq!(world.ack().await, 0);
+        assert!(world.value("a").is_some() && world.value("b").is_some());
+        assert_eq!(memory.batches().len(), 3, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_write_is_not_followed_before_it_can_no_longer_land() {
+    let memory = Arc::new(Memory::default());
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    memory.lose_next_answer(Fault::Unanswered);
+    let start = Instant::now();
+    world.push(vec![put("a", "1")]);
+    world.push(vec![put("a", "2")]);
+    while world.ack().await != 1 {}
+    assert!(
+        start.elapsed() >= Duration::from_secs(4),
+        "written again after {:?}",
+        start.elapsed()
+    );
+    assert!(world.value("a").expect("written").contains(r#""v":{"S":"2"}"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_unprocessed_is_written_later() {
+    let memory = Arc::new(Memory::default());
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    memory.leave_next_unprocessed(&[1]);
+    world.push(vec![put("a", "1"), put("b", "1"), put("c", "1")]);
+    assert_eq!(world.ack().await, 0);
+    assert!(world.value("b").is_some());
+    assert_eq!(memory.batches()[1], [key("b").to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_item_is_parked_and_the_others_are_written() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse_items_with("poison");
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    let mut changes: Vec<_> = (0..25).map(|index| put(&format!("k{index}"), "fine")).collect();
+    changes[13] = put("k13", "poison");
+    world.push(changes);
+    assert_eq!(world.ack().await, 0);
+    assert!((0..25).all(|index| world.value(&format!("k{index}")).is_some() == (index != 13)));
+    let entries = world.parked.list().await.expect("listed");
+    assert_eq!(
+        entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>(),
+        [key("k13")]
+    );
+    let Op::Put(item) = world.parked.change(&entries[0]).await.expect("its payload").op else {
+        panic!("a put")
+    };
+    assert!(format!("{item:?}").contains("poison"));
+
+    // A later change is tried in its place, and settles it.
+    world.push(vec![put("k13", "mended")]);
+    assert_eq!(world.ack().await, 1);
+    assert!(world.value("k13").expect("written").contains("mended"));
+    assert!(world.parked.list().await.expect("listed").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_key_survives_a_restart_and_is_tried_again_on_demand() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse_items_with("poison");
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    world.push(vec![put("a", "poison")]);
+    assert_eq!(world.ack().await, 0);
+    drop(world);
+
+    let world = World::start(Arc::clone(&memory), 10).await;
+    assert_eq!(world.gauges.parked_keys(), 1);
+    memory.accept_all();
+    let entry = world.parked.list().await.expect("listed").remove(0);
+    assert!(world.parked.ask_retry(&entry).await.expect("asked"));
+    while world.value("a").is_none() || !world.parked.list().await.expect("listed").is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_refusals_stall_the_replica_instead_of_parking_everything() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse_items_with("poison");
+    let mut world = World::start(Arc::clone(&memory), 2).await;
+    world.push((0..5).map(|index| put(&format!("k{index}"), "poison")).collect());
+    while world.gauges.trouble().is_none() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.parked.list().await.expect("listed").len(), 2);
+    let text = world.gauges.trouble().expect("it is there").text;
+    assert!(text.contains("too many keys are parked"), "{text}");
+    memory.accept_all();
+    assert_eq!(world.ack().await, 0);
+    assert_eq!(world.gauges.trouble(), None);
+}

@@ -1,0 +1,463 @@
+//! The loop around the queue: batches go out, answers come in.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::parked::{self, Entry, Parked};
+use super::{Config, Gauges, pace::Pace};
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::dynamo::{self, Tables, WRITE_ITEMS_MAX, Written};
+use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
+use crate::key::Key;
+use crate::lane::{Batch, Delivery, Lot, Queue};
+use crate::lease::Fence;
+use crate::telemetry;
+
+/// Bytes of one request, well below the service's 16 MB: a request of this size is through in a fraction of an
+/// attempt's time even over a slow line.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// With fewer requests than this under way a batch is sent although it is not full.
+const EAGER_BATCHES: usize = 2;
+
+/// How often somebody's wish to retry or drop a parked key is looked for.
+const PARKED_SCAN: Duration = Duration::from_secs(5);
+
+/// What a writer is built from.
+pub struct Parts {
+    /// How to write.
+    pub config: Config,
+    /// The replica's tables.
+    pub tables: Arc<dyn Tables>,
+    /// Where refused changes are kept.
+    pub parked: Parked,
+    /// What waits to be written comes from here; the writer ends when it is closed and all is settled.
+    pub inbox: mpsc::UnboundedReceiver<Delivery>,
+    /// Open as long as this worker may write parked changes again.
+    pub fence: Fence,
+    /// What the writer shows.
+    pub gauges: Arc<Gauges>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Where numbers go.
+    pub metrics: telemetry::Replica,
+}
+
+/// Writes to one replica.
+pub struct Writer {
+    parts: Parts,
+    queue: Queue,
+    pace: Pace,
+    under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    batches_in_flight: usize,
+    keys: HashMap<Key, Entry>,
+    /// Keys on their way to be parked.
+    parking: usize,
+    scanning: bool,
+}
+
+/// Something that was under way and has ended.
+enum Done {
+    Wrote {
+        batch: Batch,
+        result: Result<Written, dynamo::Error>,
+    },
+    Parked {
+        batch: Batch,
+        entry: Entry,
+    },
+    Cleared {
+        batch: Batch,
+    },
+    Scanned {
+        started_unix_ms: i64,
+        result: Result<Vec<Entry>, parked::Error>,
+    },
+    Loaded {
+        entry: Entry,
+        result: Result<crate::change::Change, parked::Error>,
+    },
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// A writer that knows which keys are parked.
+    ///
+    /// # Errors
+    /// When the parked keys cannot be read.
+    pub async fn build(parts: Parts) -> Result<Self, parked::Error> {
+        let keys: HashMap<_, _> = parts
+            .parked
+            .list()
+            .await?
+            .into_iter()
+            .map(|entry| (entry.key.clone(), entry))
+            .collect();
+        parts.gauges.set_parked_keys(keys.len());
+        Ok(Self {
+            pace: Pace::new(parts.config.batches_in_flight),
+            parts,
+            queue: Queue::default(),
+            under_way: FuturesUnordered::new(),
+            batches_in_flight: 0,
+            keys,
+            parking: 0,
+            scanning: false,
+        })
+    }
+
+    /// Writes until the inbox is closed and everything is settled.
+    pub async fn run(mut self) {
+        let mut scan = interval(PARKED_SCAN);
+        scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut received = Vec::new();
+        let mut open = true;
+        while open || !self.queue.is_empty() || self.batches_in_flight > 0 {
+            self.send_ready();
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                // 1. Answers make room and settle lots.
+                Some(done) = self.under_way.next(), if !self.under_way.is_empty() => self.finish(done),
+                // 2. New changes may replace waiting ones.
+                count = self.parts.inbox.recv_many(&mut received, 64), if open => {
+                    open = count > 0;
+                    received.drain(..).for_each(|delivery| self.queue.push(delivery));
+                }
+                // 3. A pause is over.
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                // 4. Somebody may have asked for a parked key.
+                _ = scan.tick() => self.scan(),
+            }
+        }
+    }
+
+    fn send_ready(&mut self) {
+        let now = Instant::now();
+        self.queue.wake(now);
+        while self.pace.has_room(self.batches_in_flight, now)
+            && (self.queue.ready_len() >= WRITE_ITEMS_MAX || self.batches_in_flight < EAGER_BATCHES)
+        {
+            let Some(batch) = self.queue.next_batch(WRITE_ITEMS_MAX, BATCH_BYTES, now) else {
+                break;
+            };
+            self.send(batch);
+        }
+        if !self.pace.has_room(0, now) {
+            // Nothing is sent in a pause, and so nothing would notice that a lease was lost.
+            self.queue.abandon_closed(now);
+        }
+        self.show();
+    }
+
+    fn send(&mut self, batch: Batch) {
+        self.batches_in_flight += 1;
+        let tables = Arc::clone(&self.parts.tables);
+        let table = self.parts.config.table.clone();
+        let attempt = self.parts.config.attempt_timeout;
+        self.under_way.push(Box::pin(async move {
+            let result = timeout(attempt, tables.write(&table, &batch.changes))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(dynamo::Error::new(
+                        "BatchWriteItem",
+                        Fault::Unanswered,
+                        format!("no answer within {attempt:?}"),
+                    ))
+                });
+            Done::Wrote { batch, result }
+        }));
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match self.pace.resumes_at() {
+            Some(at) if at > now => Some(at),
+            _ => self.queue.next_wake(),
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Wrote { batch, result } => {
+                self.batches_in_flight -= 1;
+                match result {
+                    Ok(written) => self.wrote(batch, &written),
+                    Err(error) => self.failed(batch, error),
+                }
+            }
+            Done::Parked { batch, entry } => {
+                self.batches_in_flight -= 1;
+                self.parking -= 1;
+                self.keys.insert(entry.key.clone(), entry);
+                self.queue.parked(batch);
+            }
+            Done::Cleared { batch } => {
+                self.batches_in_flight -= 1;
+                for change in &batch.changes {
+                    self.keys.remove(&change.key);
+                }
+                self.queue.applied(batch);
+            }
+            Done::Scanned {
+                started_unix_ms,
+                result,
+            } => self.scanned(started_unix_ms, result),
+            Done::Loaded { entry, result } => self.loaded(&entry, result),
+        }
+    }
+
+    fn wrote(&mut self, mut batch: Batch, written: &Written) {
+        let now = Instant::now();
+        if written.unprocessed.is_empty() {
+            self.pace.succeeded();
+            if self.parts.gauges.clear_trouble() {
+                info!(table = self.parts.config.table, "replica takes writes again");
+            }
+        } else {
+            let left = batch.take(&written.unprocessed);
+            self.parts.metrics.throttled(Width::Unknown);
+            // Most of a batch left over is the table's limit, a few are some hot keys'.
+            let not_before = match left.changes.len() > batch.changes.len() {
+                true => self.pace.failed(now),
+                false => self.pace.aside(now),
+            };
+            self.queue.retry(left, not_before);
+        }
+        self.parts.metrics.consumed_write_units(written.consumed_units);
+        self.count_applied(&batch);
+        if !self.keys.is_empty() {
+            let parked =
+                (0..batch.changes.len()).filter(|index| self.keys.contains_key(&batch.changes[*index].key));
+            for index in parked.collect::<Vec<_>>().into_iter().rev() {
+                let single = batch.take(&[index]);
+                self.clear(single);
+            }
+        }
+        self.queue.applied(batch);
+    }
+
+    fn count_applied(&self, batch: &Batch) {
+        let now_unix_ms = self.parts.clock.unix_ms();
+        let mut newest_unix_ms = i64::MIN;
+        for change in &batch.changes {
+            newest_unix_ms = newest_unix_ms.max(change.created_unix_ms);
+            self.parts
+                .metrics
+                .applied_after(change.created_unix_ms, now_unix_ms);
+        }
+        if !batch.changes.is_empty() {
+            self.parts.gauges.applied_up_to(newest_unix_ms);
+            self.parts.metrics.set_last_applied(newest_unix_ms);
+        }
+    }
+
+    fn failed(&mut self, mut batch: Batch, error: dynamo::Error) {
+        let now = Instant::now();
+        if let Fault::Throttled(width) = error.fault {
+            self.parts.metrics.throttled(width);
+        }
+        let not_before = match directive(error.fault, Stage::Write) {
+            Directive::Park if batch.changes.len() > 1 => {
+                let half = batch.split();
+                self.send(batch);
+                return self.send(half);
+            }
+            Directive::Park
+                if self.keys.len() + self.parking < self.parts.config.park_limit
+                    || self.keys.contains_key(&batch.changes[0].key) =>
+            {
+                return self.park(batch, error);
+            }
+            Directive::SlowDown if error.fault == Fault::Throttled(Width::KeyRange) => self.pace.aside(now),
+            Directive::RetryAfterSettling => self.pace.failed(now).max(now + self.parts.config.settle),
+            Directive::Park | Directive::Stall | Directive::Gap => self.pace.stalled(now),
+            Directive::SlowDown | Directive::Retry | Directive::Reacquire => self.pace.failed(now),
+        };
+        self.report(&error);
+        self.queue.retry(batch, not_before);
+    }
+
+    fn report(&self, error: &dynamo::Error) {
+        let advice = match error.fault {
+            Fault::Invalid => {
+                "too many keys are parked: the table is wrong, not the items; see `dynamirror dead-letters list`"
+            }
+            fault => advice(fault, Stage::Write),
+        };
+        let is_new = self
+            .parts
+            .gauges
+            .set_trouble(format!("{error}: {advice}"), self.parts.clock.unix_ms());
+        if is_new {
+            warn!(table = self.parts.config.table, %error, advice, "replica does not take writes");
+        }
+    }
+
+    /// Keeps a refused change; it is settled when it is kept.
+    fn park(&mut self, batch: Batch, refusal: dynamo::Error) {
+        self.batches_in_flight += 1;
+        self.parking += 1;
+        let change = &batch.changes[0];
+        warn!(table = self.parts.config.table, key = %change.key, error = %refusal, "replica refuses an item: its key is parked");
+        let earlier = self.keys.get(&change.key).cloned();
+        let (parked, gauges, clock) = (
+            self.parts.parked.clone(),
+            Arc::clone(&self.parts.gauges),
+            self.parts.clock,
+        );
+        self.under_way.push(Box::pin(async move {
+            let mut retries = ControlRetries::new(gauges, clock);
+            loop {
+                match parked.park(&batch.changes[0], &refusal, earlier.as_ref()).await {
+                    Ok(entry) => return Done::Parked { batch, entry },
+                    Err(error) => retries.wait(&error).await,
+                }
+            }
+        }));
+    }
+
+    /// Removes what was parked under a key before its newer, applied change is settled: otherwise a crash in
+    /// between would leave the older payload there to be tried again.
+    fn clear(&mut self, batch: Batch) {
+        self.batches_in_flight += 1;
+        let entry = self.keys[&batch.changes[0].key].clone();
+        let (parked, gauges, clock) = (
+            self.parts.parked.clone(),
+            Arc::clone(&self.parts.gauges),
+            self.parts.clock,
+        );
+        info!(table = self.parts.config.table, key = %entry.key, "a newer change of a parked key applies");
+        self.under_way.push(Box::pin(async move {
+            let mut retries = ControlRetries::new(gauges, clock);
+            loop {
+                match parked.remove(&entry).await {
+                    Ok(_) => return Done::Cleared { batch },
+                    Err(error) => retries.wait(&error).await,
+                }
+            }
+        }));
+    }
+
+    fn scan(&mut self) {
+        if self.keys.is_empty() || self.scanning {
+            return;
+        }
+        self.scanning = true;
+        let parked = self.parts.parked.clone();
+        let started_unix_ms = self.parts.clock.unix_ms();
+        self.under_way.push(Box::pin(async move {
+            Done::Scanned {
+                started_unix_ms,
+                result: parked.list().await,
+            }
+        }));
+    }
+
+    fn scanned(&mut self, started_unix_ms: i64, result: Result<Vec<Entry>, parked::Error>) {
+        self.scanning = false;
+        let entries = match result {
+            Ok(entries) => entries,
+            Err(error) => return warn!(%error, "look for wishes about parked keys"),
+        };
+        let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.version)).collect();
+        self.keys
+            .retain(|key, entry| entry.parked_unix_ms >= started_unix_ms || listed.contains_key(key));
+        for entry in entries.into_iter().filter(|entry| entry.retry_wanted) {
+            let is_newest = self
+                .keys
+                .get(&entry.key)
+                .is_some_and(|known| known.version == entry.version);
+            if is_newest && !self.queue.holds(&entry.key) {
+                let parked = self.parts.parked.clone();
+                self.under_way.push(Box::pin(async move {
+                    let result = parked.change(&entry).await;
+                    Done::Loaded { entry, result }
+                }));
+            }
+        }
+    }
+
+    /// A parked change goes through the queue like any other, so that it can never overtake a newer one.
+    fn loaded(&mut self, entry: &Entry, result: Result<crate::change::Change, parked::Error>) {
+        let change = match result {
+            Ok(change) => change,
+            Err(error) => return warn!(%error, "load a parked change to try it again"),
+        };
+        let is_newest = self
+            .keys
+            .get(&entry.key)
+            .is_some_and(|known| known.version == entry.version);
+        if !is_newest || self.queue.holds(&entry.key) {
+            return;
+        }
+        let (acks, _nobody) = mpsc::unbounded_channel();
+        let room = Budget::new(0).try_reserve(0);
+        let reservation = room.expect("nothing of it is taken");
+        let lot = Lot {
+            number: 0,
+            replica: 0,
+            fence: self.parts.fence.clone(),
+            acks,
+            reservation,
+        };
+        self.parts.gauges.routed(1, 0);
+        self.queue.push(Delivery {
+            changes: vec![change],
+            lot,
+        });
+    }
+
+    fn show(&mut self) {
+        let tally = self.queue.take_tally();
+        if tally != Default::default() {
+            self.parts.gauges.settled(tally, self.parts.clock.unix_ms());
+            self.parts.metrics.applied_puts(tally.put);
+            self.parts.metrics.applied_deletes(tally.deleted);
+            self.parts.metrics.coalesced(tally.coalesced);
+            self.parts.metrics.parked(tally.parked);
+            self.parts.metrics.abandoned(tally.abandoned);
+        }
+        self.parts
+            .gauges
+            .set_load(self.queue.pending(), self.batches_in_flight as u64);
+        self.parts.gauges.set_parked_keys(self.keys.len());
+    }
+}
+
+/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without.
+struct ControlRetries {
+    backoff: Backoff,
+    gauges: Arc<Gauges>,
+    clock: Clock,
+}
+
+impl ControlRetries {
+    fn new(gauges: Arc<Gauges>, clock: Clock) -> Self {
+        Self {
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            gauges,
+            clock,
+        }
+    }
+
+    async fn wait(&mut self, error: &parked::Error) {
+        if self
+            .gauges
+            .set_trouble(format!("keep a refused change: {error}"), self.clock.unix_ms())
+        {
+            warn!(%error, "a refused change cannot be kept or cleared yet");
+        }
+        tokio::time::sleep(self.backoff.pause()).await;
+    }
+}

@@ -1,0 +1,113 @@
+//! Which records concern a replica, and what they mean for it. Plain and without state beyond its own start.
+
+use crate::change::{Change, Op};
+use crate::record::Record;
+use crate::shard::Position;
+
+/// The rule of one replica for one shard.
+#[derive(Debug, Clone)]
+pub struct Router {
+    /// Records up to here are in the replica already.
+    done: Position,
+}
+
+// === impl Router ===
+
+impl Router {
+    /// Leaves out what `done`, the replica's checkpoint in the shard, says is applied already. Replicas of one
+    /// shard stand at different records after a restart and are fed by one reader.
+    pub fn new(done: Position) -> Self {
+        Self { done }
+    }
+
+    /// The change that `record` means for the replica; `None` when it does not concern it.
+    pub fn change(&self, record: &Record) -> Option<Change> {
+        if self.has(record) {
+            return None;
+        }
+        let op = match &record.image {
+            Some(item) => Op::Put(item.clone()),
+            None => Op::Delete,
+        };
+        Some(Change {
+            key: record.key.clone(),
+            op,
+            created_unix_ms: record.created_unix_ms,
+        })
+    }
+
+    fn has(&self, record: &Record) -> bool {
+        match self.done {
+            Position::TrimHorizon => false,
+            // The service rounds creation times down to the second.
+            Position::At { unix_ms }
+            | Position::Latest {
+                since_unix_ms: unix_ms,
+            } => record.created_unix_ms < unix_ms.div_euclid(1_000) * 1_000,
+            Position::After(sequence) => record.sequence <= sequence,
+            Position::End => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::item::Item;
+    use crate::key::Key;
+    use crate::record::Kind;
+
+    fn record(sequence: &str, image: Option<&'static str>) -> Record {
+        let key = Bytes::from_static(br#"{"k":{"S":"a"}}"#);
+        Record {
+            kind: if image.is_some() {
+                Kind::Modify
+            } else {
+                Kind::Remove
+            },
+            key: Key::from_json(&key, 0..key.len()).expect("a key"),
+            sequence: sequence.parse().expect("a number"),
+            created_unix_ms: 1_000,
+            image: image.map(|text| Item::from_json(Bytes::from_static(text.as_bytes()))),
+            by_ttl: false,
+        }
+    }
+
+    #[test]
+    fn an_image_is_put_as_it_is_and_a_removal_deletes() {
+        let router = Router::new(Position::TrimHorizon);
+        let image = r#"{"k":{"S":"a"},"n":{"N":"1.0"}}"#;
+        let Some(Change {
+            op: Op::Put(item), ..
+        }) = router.change(&record("1", Some(image)))
+        else {
+            panic!("expected a put")
+        };
+        assert_eq!(item.as_bytes(), image.as_bytes());
+        assert!(matches!(
+            router.change(&record("2", None)),
+            Some(Change { op: Op::Delete, .. })
+        ));
+    }
+
+    #[test]
+    fn what_the_replica_has_is_left_out() {
+        let router = Router::new(Position::After("100".parse().expect("a number")));
+        assert!(router.change(&record("99", None)).is_none());
+        assert!(router.change(&record("100", None)).is_none());
+        assert!(router.change(&record("101", None)).is_some());
+        assert!(
+            Router::new(Position::At { unix_ms: 1_999 })
+                .change(&record("1", None))
+                .is_some()
+        );
+        assert!(
+            Router::new(Position::At { unix_ms: 2_000 })
+                .change(&record("1", None))
+                .is_none()
+        );
+        assert!(Router::new(Position::End).change(&record("101", None)).is_none());
+    }
+}

@@ -1,0 +1,167 @@
+//! Where a shard is read: what was read, how to ask for what comes next, and what to leave out.
+
+use crate::record::Record;
+use crate::shard::Position;
+
+/// A reader's place in its shard.
+#[derive(Debug, Clone)]
+pub(super) struct Cursor {
+    /// After what was read; the start while nothing was.
+    position: Position,
+    /// How the next iterator is asked for.
+    ask: Position,
+    /// Records created before this second are left out, until the first that is not.
+    from_unix_s: Option<i64>,
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    pub(super) fn new(start: Position, fresh: bool) -> Self {
+        let ask = match start {
+            Position::Latest { since_unix_ms } if !fresh => at_second(since_unix_ms),
+            Position::At { unix_ms } => at_second(unix_ms),
+            other => other,
+        };
+        Self {
+            position: start,
+            ask,
+            from_unix_s: None,
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The position to get an iterator at. `Latest` is given once: asked for again it would skip what was
+    /// written since.
+    pub(super) fn ask(&mut self) -> Position {
+        let asked = self.ask;
+        match asked {
+            Position::Latest { since_unix_ms } => self.ask = at_second(since_unix_ms),
+            Position::At { unix_ms } => self.from_unix_s = Some(second(unix_ms)),
+            _ => {}
+        }
+        asked
+    }
+
+    /// From the oldest record on, leaving out what is older than the start: where the endpoint cannot start at a
+    /// time, or the position was trimmed and nothing was lost.
+    pub(super) fn go_to_trim_horizon(&mut self) {
+        self.ask = Position::TrimHorizon;
+    }
+
+    /// Moves over a page, takes out what is to be left out and returns how much that was.
+    pub(super) fn admit(&mut self, records: &mut Vec<Record>) -> u64 {
+        let Some(last) = records.last().map(|record| Position::After(record.sequence)) else {
+            return 0;
+        };
+        let before = self.position;
+        let given = records.len();
+        records.retain(|record| {
+            let new = before < Position::After(record.sequence);
+            let in_time = self
+                .from_unix_s
+                .is_none_or(|from| second(record.created_unix_ms) >= from);
+            if new && in_time {
+                // The start is the first record in time; times are approximate and order is not.
+                self.from_unix_s = None;
+            }
+            new && in_time
+        });
+        if before < last {
+            self.position = last;
+            self.ask = last;
+        }
+        (given - records.len()) as u64
+    }
+}
+
+/// A start by time, at the whole second: a record made half a second after it carries its second's beginning.
+fn at_second(unix_ms: i64) -> Position {
+    Position::At {
+        unix_ms: second(unix_ms) * 1000,
+    }
+}
+
+fn second(unix_ms: i64) -> i64 {
+    unix_ms.div_euclid(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stream::script::{after, record};
+
+    fn numbers(records: &[Record]) -> Vec<String> {
+        records
+            .iter()
+            .map(|record| record.sequence.as_str().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn latest_is_asked_for_once_and_only_by_who_decided_it() {
+        let start = Position::Latest { since_unix_ms: 5_700 };
+        let mut fresh = Cursor::new(start, true);
+        assert_eq!(fresh.ask(), start);
+        assert_eq!(fresh.ask(), Position::At { unix_ms: 5_000 });
+        assert_eq!(Cursor::new(start, false).ask(), Position::At { unix_ms: 5_000 });
+        assert_eq!(fresh.position(), start, "nothing was read");
+    }
+
+    #[test]
+    fn what_is_older_than_the_starting_second_is_left_out_until_the_first_that_is_not() {
+        let mut cursor = Cursor::new(Position::At { unix_ms: 5_999 }, false);
+        cursor.ask();
+        let mut records = vec![record(1, 4_000), record(2, 5_000), record(3, 4_000)];
+        assert_eq!(cursor.admit(&mut records), 1);
+        assert_eq!(numbers(&records), ["2", "3"]);
+        assert_eq!(cursor.position(), after(3));
+    }
+
+    #[test]
+    fn the_position_moves_over_what_is_left_out() {
+        let mut cursor = Cursor::new(Position::At { unix_ms: 9_000 }, false);
+        cursor.ask();
+        cursor.go_to_trim_horizon();
+        let mut records = vec![record(1, 4_000), record(2, 5_000)];
+        assert_eq!(cursor.admit(&mut records), 2);
+        assert_eq!(cursor.ask(), after(2));
+        let mut records = vec![record(3, 8_000), record(4, 9_000)];
+        assert_eq!(cursor.admit(&mut records), 1, "the start is still to come");
+    }
+
+    #[test]
+    fn records_through_a_latest_iterator_are_kept_whatever_the_clocks_say() {
+        let mut cursor = Cursor::new(Position::Latest { since_unix_ms: 9_000 }, true);
+        cursor.ask();
+        assert_eq!(cursor.admit(&mut vec![record(1, 4_000)]), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn each_record_comes_out_once_however_often_pages_overlap(
+            pages in prop::collection::vec((0u64..40, 0u64..20), 1..20),
+        ) {
+            let mut cursor = Cursor::new(Position::TrimHorizon, false);
+            let mut next = 0;
+            for (back, more) in pages {
+                let from = u64::saturating_sub(next, back);
+                let mut records: Vec<_> = (from..next + more).map(|number| record(number, 0)).collect();
+                let given = records.len() as u64;
+                let skipped = cursor.admit(&mut records);
+                prop_assert_eq!(skipped + records.len() as u64, given);
+                let expected: Vec<_> = (next..next + more).map(|number| number.to_string()).collect();
+                prop_assert_eq!(numbers(&records), expected);
+                next += more;
+                if next > 0 {
+                    prop_assert_eq!(cursor.position(), after(next - 1));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Reads a stream: one shard into pages of records, and the stream's description into a lineage of shards.
+//!
+//! ```text
+//!            room in every budget          page              Event::Page
+//!  Budget ──────────────────────> poll ──────────> cursor ─────────────────> owner
+//!                                  ^  │ fault        │ keys only
+//!                         Recovery └──┘              └──> hydrate (consistent reads) ──┘
+//! ```
+//!
+//! A [`Reader`] polls one shard. Before each `GetRecords` it reserves room for a page in the budget of every
+//! replica that it feeds; where there is none at once it forgets its iterator, waits, and takes a new one after
+//! the last record it read. So a slow replica holds back the reading of its source and nothing else, and what
+//! is in memory is always counted. A page goes out whole, with the position after it and its reservations.
+//!
+//! What holds:
+//!
+//! - Records of a page are sent before its iterator is looked at, so the last page of a shard loses nothing.
+//!   [`Stop::End`] says that a page came without a next iterator and was sent.
+//! - Reported positions only move forward, and only over records that were sent or counted as skipped.
+//! - What can no longer be read is a [`Stop::Gap`], never an end. [`gap`] holds the one decision.
+//! - Faults are retried for ever, by the program's one table ([`crate::fault::directive`]); only a gap, the
+//!   end and the owner stop a reader. All waiting ends at once when the owner cancels or drops the receiver.
+//!
+//! A [`Describer`] lists shards under the API's rate limit, and a [`Lineage`] merges its pages.
+
+mod cursor;
+mod describer;
+pub mod gap;
+mod hydrate;
+mod lineage;
+mod metrics;
+mod pace;
+mod reader;
+mod recovery;
+#[cfg(test)]
+mod script;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::budget::Reservation;
+use crate::dynamo::{self, StreamArn, Streams, Tables};
+use crate::fault::Directive;
+use crate::record::{Record, View};
+use crate::shard::Position;
+
+pub use describer::Describer;
+pub use gap::Reason as GapReason;
+pub use lineage::{Lineage, Sync};
+pub use metrics::Metrics;
+pub use reader::Reader;
+
+/// How long the service keeps a record (Developer Guide, "Change data capture for DynamoDB Streams"). Older ones
+/// may be trimmed at any moment.
+pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Room reserved in each budget before a page is asked for. `GetRecords` answers with at most 1 MB of data,
+/// which its JSON text exceeds by about 300 bytes of names and numbers per record and a third for binary
+/// values: 1.5 MiB holds 1 MB with 1,000 records of plain text, and almost all others. The rare larger page
+/// is counted as what it is once it is there.
+pub const PAGE_RESERVE_BYTES: usize = 3 * 512 * 1024;
+
+/// How often a shard is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Pause after a page with fresh records; never taken as less than 200 ms, so that one shard is not polled
+    /// more than five times a second (what the service is known to bear). A reader that is behind does not
+    /// pause.
+    pub active_pause: Duration,
+    /// The pause that empty pages let it grow to; never taken as less than `active_pause`. It bounds how long
+    /// the first change after a quiet time waits, and what polling quiet shards costs.
+    pub idle_pause: Duration,
+}
+
+/// Where a reader's records come from: a stream and its table. Shared by the readers of one stream.
+#[derive(Clone)]
+pub struct Source {
+    /// Reads the stream.
+    pub streams: Arc<dyn Streams>,
+    /// Reads the table, where records carry keys alone.
+    pub tables: Arc<dyn Tables>,
+    /// The table, a name or an ARN.
+    pub table: String,
+    /// The stream.
+    pub stream: StreamArn,
+    /// What its records carry.
+    pub view: View,
+}
+
+/// Where a reader starts, and what is known of the time before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The position: a checkpoint's, or the first one of a shard that was never read.
+    pub position: Position,
+    /// Whether the start was decided by this very process just now. Only then a [`Position::Latest`] is asked
+    /// for as such, and only once: everybody else, and a second attempt, reads from its time.
+    pub fresh: bool,
+    /// Every record of this shard created up to this time is known to be applied, or not wanted; milliseconds
+    /// since 1970. It tells a trimmed position that lost nothing from one that did. For a shard whose trimmed
+    /// past is not wanted (the first start of a replication at the trim horizon) it is the time of the
+    /// decision; `None` means that nothing is known, and any trimming is a gap.
+    pub read_through_unix_ms: Option<i64>,
+}
+
+/// What a reader tells its owner.
+#[derive(Debug)]
+pub enum Event {
+    /// One poll succeeded. Empty pages are sent too: they prove that the shard can be read.
+    Page {
+        /// The records, oldest first. Where the view carries no new image they are hydrated: `image` is the
+        /// item as it is now, `kind` is `Modify` or, where there is none, `Remove`, and of several records of
+        /// one key only the last is there.
+        records: Vec<Record>,
+        /// The position after this page: `After` the last record that `GetRecords` gave, skipped ones included,
+        /// or the position before it when there was none. It is never `End`; [`Stop::End`] says that.
+        position: Position,
+        /// Time of day before the call was sent, in milliseconds since 1970: an empty page says something
+        /// about records made before it, never about later ones.
+        polled_unix_ms: i64,
+        /// One for each budget, in their order, of the bytes that the records keep alive; none at all when
+        /// `records` is empty.
+        reservations: Vec<Reservation>,
+        /// Records that were read and are not in `records`: older than the start, at or before the position
+        /// before this page, or (hydrated pages) superseded by a later one of the same key in this page.
+        skipped: u64,
+    },
+    /// A fault that is being retried. The next page says that it is over. Repeated at most every ten seconds
+    /// while the same fault lasts.
+    Trouble(dynamo::Error, Directive),
+}
+
+/// Why a reader stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The shard is closed, and all its records were sent.
+    End,
+    /// Records can no longer be read.
+    Gap(GapReason),
+    /// The owner wanted it, or dropped the receiver.
+    Cancelled,
+}
+
+/// A channel for a reader's events: one page waits in it while the owner works on another, so that calls and
+/// work overlap, and no more.
+pub fn events() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
+    mpsc::channel(1)
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    /// Four polls a second while changes come, as AWS Lambda does; one a second when none do, which is about
+    /// the 2.5 million calls a month that an account has free, for one shard.
+    fn default() -> Self {
+        Self {
+            active_pause: Duration::from_millis(250),
+            idle_pause: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What to do with each shard: plain decisions from the rows of the control table and the lineage of the stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::Checkpoint;
+use crate::dynamo::StreamArn;
+use crate::lease::{Row, State};
+use crate::shard::{Position, Shard, ShardId};
+use crate::stream::Lineage;
+
+/// Where a replica starts that was never started before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest record that the stream holds.
+    TrimHorizon,
+    /// With what is changed from now on.
+    Latest,
+    /// With what was changed at this time or later.
+    At {
+        /// The time, in milliseconds since 1970.
+        unix_ms: i64,
+    },
+}
+
+/// The replicas of a replication, and which of them were never started.
+#[derive(Debug, Clone)]
+pub(super) struct Replicas {
+    pub(super) names: Vec<String>,
+    pub(super) new: BTreeSet<String>,
+    pub(super) start: Start,
+}
+
+/// Where a shard stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Every replica has all of it.
+    Done,
+    /// It can no longer be read.
+    Gap,
+    /// Its parent's end is not durable yet in a replica that still needs this one.
+    Waiting,
+    /// It can be read.
+    Ready,
+}
+
+/// How long an ended shard's row stays after its children are running: twice the time a shard is listed, so that
+/// no listing ever shows a shard whose row is gone.
+const ENDED_ROW_SECONDS: i64 = 48 * 60 * 60;
+
+/// How much earlier than now "from now on" begins when it is remembered as a time, in milliseconds: more than this
+/// worker's clock is ahead of the service's. A change that is applied although it was made a little earlier does no
+/// harm.
+const CLOCK_SLACK_MS: i64 = 10_000;
+
+// === impl Replicas ===
+
+impl Replicas {
+    /// Where `replica` starts in a shard that has no checkpoint of it. A replica that was started before starts
+    /// with the first record of every shard that it has not seen.
+    fn first_position(&self, replica: &str, shard_is_closed: bool, now_unix_ms: i64) -> Position {
+        if !self.new.contains(replica) {
+            return Position::TrimHorizon;
+        }
+        match self.start {
+            Start::TrimHorizon => Position::TrimHorizon,
+            Start::Latest if shard_is_closed => Position::End,
+            Start::Latest => Position::Latest {
+                since_unix_ms: now_unix_ms - CLOCK_SLACK_MS,
+            },
+            Start::At { unix_ms } => Position::At { unix_ms },
+        }
+    }
+
+    /// The row of a shard that has none.
+    pub(super) fn new_row(&self, shard: &Shard, stream: &StreamArn, now_unix_ms: i64) -> Row {
+        let mut row = Row {
+            shard: shard.id.clone(),
+            stream: stream.clone(),
+            parent: shard.parent.clone(),
+            owner: None,
+            counter: 0,
+            state: State::Open,
+            checkpoints: BTreeMap::new(),
+            expires_unix_s: None,
+        };
+        self.complete(&mut row, shard.closed, now_unix_ms);
+        row.end_if_done();
+        row
+    }
+
+    /// Gives replicas that `row` does not know their checkpoints. Says whether it changed.
+    pub(super) fn complete(&self, row: &mut Row, shard_is_closed: bool, now_unix_ms: i64) -> bool {
+        let mut changed = false;
+        for replica in &self.names {
+            if !row.checkpoints.contains_key(replica) {
+                let position = self.first_position(replica, shard_is_closed, now_unix_ms);
+                row.checkpoints
+                    .insert(replica.clone(), Checkpoint::starting(position));
+                changed = true;
+            }
+        }
+        if changed && row.state == State::Ended && !self.has_all_of(row) {
+            row.state = State::Open;
+            row.expires_unix_s = None;
+        }
+        changed
+    }
+
+    /// Whether every configured replica has all of the row's shard.
+    pub(super) fn has_all_of(&self, row: &Row) -> bool {
+        self.names.iter().all(|replica| row.is_done_for(replica))
+    }
+
+    /// Where the shard of `row` stands among the others.
+    pub(super) fn standing(&self, row: &Row, rows: &BTreeMap<ShardId, Row>) -> Standing {
+        if self.has_all_of(row) {
+            return Standing::Done;
+        }
+        if matches!(row.state, State::Gap { .. }) {
+            return Standing::Gap;
+        }
+        // A parent that was never tracked does not block: it was trimmed before the replication began.
+        let Some(parent) = row.parent.as_ref().and_then(|parent| rows.get(parent)) else {
+            return Standing::Ready;
+        };
+        let needs_it = |replica: &&String| !row.is_done_for(replica);
+        match self
+            .names
+            .iter()
+            .filter(needs_it)
+            .all(|replica| parent.is_done_for(replica))
+        {
+            true => Standing::Ready,
+            false => Standing::Waiting,
+        }
+    }
+
+    /// A row about to be read, with what its parent proves: a child's records were all made after its parent's
+    /// end, so a replica that has all of the parent has everything up to then.
+    pub(super) fn inherit(&self, row: &mut Row, rows: &BTreeMap<ShardId, Row>) {
+        let Some(parent) = row.parent.as_ref().and_then(|parent| rows.get(parent)) else {
+            return;
+        };
+        for (replica, checkpoint) in &mut row.checkpoints {
+            let Some(before) = parent
+                .checkpoints
+                .get(replica)
+                .filter(|before| before.position.is_end())
+            else {
+                continue;
+            };
+            checkpoint.applied_through_unix_ms = checkpoint
+                .applied_through_unix_ms
+                .max(before.applied_through_unix_ms);
+        }
+    }
+
+    /// When the row of an ended shard may go: all its children have rows and are being read, or ended too.
+    /// `None` when it stays.
+    pub(super) fn expiry(
+        &self,
+        row: &Row,
+        rows: &BTreeMap<ShardId, Row>,
+        lineage: &Lineage,
+        now_unix_ms: i64,
+    ) -> Option<i64> {
+        if row.expires_unix_s.is_some() || !self.has_all_of(row) {
+            return None;
+        }
+        let mut children = lineage.children_of(&row.shard).peekable();
+        children.peek()?;
+        let runs = |row: &Row| row.owner.is_some() || self.has_all_of(row);
+        children
+            .all(|child| rows.get(&child.id).is_some_and(runs))
+            .then_some(now_unix_ms / 1_000 + ENDED_ROW_SECONDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {
+        Shard {
+            id: id.into(),
+            parent: parent.map(ShardId::from),
+            closed,
+        }
+    }
+
+    fn replicas(names: &[&str], new: &[&str], start: Start) -> Replicas {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Replicas {
+            names: owned(names),
+            new: owned(new).into_iter().collect(),
+            start,
+        }
+    }
+
+    fn row(replicas: &Replicas, shard: &Shard) -> Row {
+        replicas.new_row(shard, &"arn".into(), 5_000)
+    }
+
+    fn end(row: &mut Row, replica: &str) {
+        row.checkpoints.insert(
+            replica.to_owned(),
+            Checkpoint {
+                position: Position::End,
+                applied_through_unix_ms: Some(4_000),
+            },
+        );
+    }
+
+    #[test]
+    fn a_child_waits_for_its_parents_end_in_every_replica_that_needs_it() {
+        let replicas = replicas(&["a", "b"], &["a", "b"], Start::TrimHorizon);
+        let mut rows = BTreeMap::new();
+        let (mut parent, mut child) = (
+            row(&replicas, &shard("p", Some("long gone"), true)),
+            row(&replicas, &shard("c", Some("p"), false)),
+        );
+        assert_eq!(
+            replicas.standing(&parent, &rows),
+            Standing::Ready,
+            "an untracked parent must not block"
+        );
+        for (replica, expected) in [("a", Standing::Waiting), ("b", Standing::Ready)] {
+            rows.insert(parent.shard.clone(), parent.clone());
+            assert_eq!(replicas.standing(&child, &rows), Standing::Waiting);
+            end(&mut parent, replica);
+            rows.insert(parent.shard.clone(), parent.clone());
+            assert_eq!(replicas.standing(&child, &rows), expected);
+        }
+        replicas.inherit(&mut child, &rows);
+        assert_eq!(child.checkpoints["a"].applied_through_unix_ms, Some(4_000));
+        assert_eq!(replicas.standing(&parent, &rows), Standing::Done);
+    }
+
+    #[test]
+    fn latest_leaves_out_closed_shards_and_starts_later_ones_at_their_first_record() {
+        let mut replicas = replicas(&["a"], &["a"], Start::Latest);
+        assert_eq!(row(&replicas, &shard("old", None, true)).state, State::Ended);
+        let open = row(&replicas, &shard("open", None, false));
+        assert_eq!(
+            open.checkpoints["a"].position,
+            Position::Latest {
+                since_unix_ms: 5_000 - CLOCK_SLACK_MS
+            }
+        );
+        replicas.new.clear();
+        let later = row(&replicas, &shard("later", Some("open"), false));
+        assert_eq!(later.checkpoints["a"].position, Position::TrimHorizon);
+    }
+
+    #[test]
+    fn a_replica_that_joins_reopens_what_others_have_ended() {
+        let first = replicas(&["a"], &[], Start::TrimHorizon);
+        let mut row = row(&first, &shard("s", None, true));
+        end(&mut row, "a");
+        row.end_if_done();
+        assert_eq!(row.state, State::Ended);
+        let both = replicas(&["a", "b"], &["b"], Start::TrimHorizon);
+        assert!(both.complete(&mut row, true, 6_000));
+        assert_eq!(row.state, State::Open);
+        assert_eq!(both.standing(&row, &BTreeMap::new()), Standing::Ready);
+        assert!(!both.complete(&mut row, true, 6_000));
+    }
+
+    #[test]
+    fn a_gap_blocks_its_children() {
+        let replicas = replicas(&["a"], &["a"], Start::TrimHorizon);
+        let mut parent = row(&replicas, &shard("p", None, true));
+        parent.state = State::Gap {
+            reason: "trimmed".to_owned(),
+            found_unix_ms: 1,
+        };
+        assert_eq!(replicas.standing(&parent, &BTreeMap::new()), Standing::Gap);
+        let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
+        assert_eq!(
+            replicas.standing(&row(&replicas, &shard("c", Some("p"), false)), &rows),
+            Standing::Waiting
+        );
+    }
+
+    #[test]
+    fn a_row_expires_only_when_all_children_are_read() {
+        let replicas = replicas(&["a"], &["a"], Start::TrimHorizon);
+        let mut lineage = Lineage::new();
+        lineage.merge(&[
+            shard("p", None, true),
+            shard("c1", Some("p"), false),
+            shard("c2", Some("p"), false),
+        ]);
+        let mut parent = row(&replicas, &shard("p", None, true));
+        end(&mut parent, "a");
+        parent.end_if_done();
+        let mut rows = BTreeMap::new();
+        for child in ["c1", "c2"] {
+            assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), None);
+            let child = row(&replicas, &shard(child, Some("p"), false));
+            rows.insert(
+                child.shard.clone(),
+                Row {
+                    owner: Some("w".to_owned()),
+                    ..child
+                },
+            );
+        }
+        assert_eq!(
+            replicas.expiry(&parent, &rows, &lineage, 1_000),
+            Some(1 + ENDED_ROW_SECONDS)
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! What a replication shows of itself: in the status and in the metrics.
+
+use super::Running;
+use crate::lease::{Row, State};
+use crate::supervisor::plan::Standing;
+use crate::supervisor::status::{self, Gap, Ledger, Shards};
+use crate::telemetry;
+
+/// A replica whose writes fail for this long is stalled; a throttle or a blip is over sooner.
+const STALLED_AFTER_MS: i64 = 30_000;
+
+/// A replica with waiting changes of which none was settled for this long is stalled, whatever it says.
+const UNSETTLED_AFTER_MS: i64 = 60_000;
+
+/// A replica that is further behind than this is catching up.
+const CATCHING_UP_MS: i64 = 60_000;
+
+/// The sheet of a replication that has not started, and why.
+pub(super) fn not_started(config: &crate::supervisor::Replication, error: String) -> status::Replication {
+    status::Replication {
+        error: Some(error),
+        ..empty(config)
+    }
+}
+
+/// The sheet of a replication of which nothing is known yet.
+pub(in crate::supervisor) fn empty(config: &crate::supervisor::Replication) -> status::Replication {
+    let replica = |replica: &crate::supervisor::Replica| status::Replica {
+        name: replica.name.clone(),
+        table: replica.writer.table.clone(),
+        state: status::State::Starting,
+        applied_through_unix_ms: None,
+        lag_seconds: None,
+        last_applied_unix_ms: None,
+        headroom_seconds: None,
+        pending_changes: 0,
+        buffer_bytes: 0,
+        buffer_limit_bytes: replica.buffer_bytes as u64,
+        batches_in_flight: 0,
+        parked_keys: 0,
+        ledger: Ledger::default(),
+        error: None,
+    };
+    status::Replication {
+        name: config.name.clone(),
+        source: config.source.table.clone(),
+        stream_arn: None,
+        shards: Shards::default(),
+        discovered_unix_ms: None,
+        oldest_poll_unix_ms: None,
+        gaps: Vec::new(),
+        error: None,
+        replicas: config.replicas.iter().map(replica).collect(),
+    }
+}
+
+impl Running {
+    /// Hangs up the sheet, and sets the gauges that say the same.
+    pub(super) fn show(&mut self) {
+        let now_unix_ms = self.setup.clock.unix_ms();
+        let shards = self.count_shards();
+        let gaps = self.gaps();
+        let oldest_poll_unix_ms = self.oldest_poll_unix_ms();
+        let replicas = (0..self.channels.len())
+            .map(|index| self.replica(index, now_unix_ms))
+            .collect();
+        self.metrics.set_shards(telemetry::Shards {
+            active: shards.active,
+            waiting: shards.waiting,
+            ended: shards.ended,
+            unowned: shards.unowned,
+            elsewhere: shards.elsewhere,
+            gap: shards.gap,
+        });
+        self.metrics.set_leases_owned(shards.active);
+        self.metrics.set_gaps(gaps.len() as u64);
+        self.metrics.set_discovered(self.discovered_unix_ms);
+        self.metrics.set_oldest_poll(oldest_poll_unix_ms);
+        let sheet = status::Replication {
+            stream_arn: Some(self.source.stream.to_string()),
+            shards,
+            discovered_unix_ms: self.discovered_unix_ms,
+            oldest_poll_unix_ms,
+            gaps,
+            error: self.error.clone(),
+            replicas,
+            ..empty(&self.setup.config)
+        };
+        self.setup.board.hang(self.setup.index, sheet);
+    }
+
+    fn count_shards(&self) -> Shards {
+        let mut shards = Shards::default();
+        for row in self.rows.values() {
+            let count = match self.replicas.standing(row, &self.rows) {
+                Standing::Gap => &mut shards.gap,
+                _ if self.live.contains_key(&row.shard) => &mut shards.active,
+                Standing::Done => &mut shards.ended,
+                Standing::Waiting => &mut shards.waiting,
+                Standing::Ready => match row.owner.as_deref() {
+                    Some(owner) if owner != self.setup.worker => &mut shards.elsewhere,
+                    _ => &mut shards.unowned,
+                },
+            };
+            *count += 1;
+        }
+        shards
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        let gap = |row: &Row| {
+            match &row.state {
+            State::Gap { reason, found_unix_ms } => Some(Gap {
+                shard: Some(row.shard.to_string()),
+                reason: reason.clone(),
+                advice: "replicas miss changes of this shard: verify or copy them anew, then start the replication \
+                         under a new name"
+                    .to_owned(),
+                found_unix_ms: *found_unix_ms,
+            }),
+            State::Open | State::Ended => None,
+        }
+        };
+        self.stream_gap
+            .iter()
+            .cloned()
+            .chain(self.rows.values().filter_map(gap))
+            .collect()
+    }
+
+    /// A shard that was just started counts from its start.
+    fn oldest_poll_unix_ms(&self) -> Option<i64> {
+        let polled = self
+            .live
+            .values()
+            .map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
+        polled.min()
+    }
+
+    fn replica(&mut self, index: usize, now_unix_ms: i64) -> status::Replica {
+        let through = self.applied_through_unix_ms(index);
+        let config = &self.setup.config.replicas[index];
+        let channel = &self.channels[index];
+        let gauges = &channel.gauges;
+        let counts = gauges.counts();
+        let trouble = gauges.trouble();
+        let unsettled_since = gauges.settled_unix_ms().unwrap_or(self.started_unix_ms);
+        let fails = trouble
+            .as_ref()
+            .is_some_and(|trouble| now_unix_ms - trouble.since_unix_ms > STALLED_AFTER_MS);
+        let stuck = gauges.pending() > 0 && now_unix_ms - unsettled_since > UNSETTLED_AFTER_MS;
+        let state = match through {
+            _ if fails || stuck => status::State::Stalled,
+            None => status::State::Starting,
+            Some(through) if now_unix_ms - through > CATCHING_UP_MS => status::State::CatchingUp,
+            Some(_) => status::State::Streaming,
+        };
+        let metrics = &self.replica_metrics[index];
+        metrics.set_applied_through(through);
+        metrics.set_state(match state {
+            status::State::Starting => telemetry::State::Starting,
+            status::State::CatchingUp => telemetry::State::CatchingUp,
+            status::State::Streaming => telemetry::State::Streaming,
+            status::State::Stalled => telemetry::State::Stalled,
+        });
+        metrics.set_parked_keys(gauges.parked_keys());
+        let (used, limit) = (
+            channel.budget.used_bytes() as u64,
+            channel.budget.limit_bytes() as u64,
+        );
+        metrics.set_buffer(gauges.pending(), used, limit);
+        status::Replica {
+            name: config.name.clone(),
+            table: config.writer.table.clone(),
+            state,
+            applied_through_unix_ms: through,
+            lag_seconds: None,
+            last_applied_unix_ms: gauges.newest_applied_unix_ms(),
+            headroom_seconds: None,
+            pending_changes: gauges.pending(),
+            buffer_bytes: used,
+            buffer_limit_bytes: limit,
+            batches_in_flight: gauges.batches_in_flight(),
+            parked_keys: gauges.parked_keys(),
+            ledger: Ledger {
+                read: counts.read,
+                applied: counts.settled.put + counts.settled.deleted,
+                coalesced: counts.settled.coalesced,
+                filtered: counts.filtered,
+                parked: counts.settled.parked,
+                abandoned: counts.settled.abandoned,
+            },
+            error: trouble.map(|trouble| trouble.text),
+        }
+    }
+
+    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. With
+    /// none of them, as between a shard's end and its children's start, it stays what it was.
+    fn applied_through_unix_ms(&mut self, index: usize) -> Option<i64> {
+        let replica = &self.channels[index].replica;
+        let mut least: Option<Option<i64>> = None;
+        for row in self.rows.values() {
+            let waits = self.replicas.standing(row, &self.rows) == Standing::Waiting;
+            let Some(checkpoint) = row
+                .checkpoints
+                .get(replica)
+                .filter(|it| !it.position.is_end() && !waits)
+            else {
+                continue;
+            };
+            let live = self.live.get(&row.shard).and_then(|live| {
+                let (_, moment) = live.applied_through.iter().find(|(name, _)| name == replica)?;
+                moment.get()
+            });
+            let through = live.or(checkpoint.applied_through_unix_ms);
+            least = Some(least.map_or(through, |least| least.min(through)));
+        }
+        if let Some(least) = least {
+            self.applied_through[index] = least;
+        }
+        self.applied_through[index]
+    }
+}

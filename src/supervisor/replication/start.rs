@@ -1,0 +1,254 @@
+//! What must be known before a shard is read: the stream, the rows, which replicas are new; and the writers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::{error, info_span};
+
+use super::Setup;
+use crate::budget::Budget;
+use crate::control;
+use crate::dynamo::{self, Condition, RowKey, StreamArn};
+use crate::fault::{Fault, Stage, advice};
+use crate::item::Value;
+use crate::lease::{Fence, Leases, Row};
+use crate::replica::parked::{self, Parked};
+use crate::replica::{self, Gauges, Writer};
+use crate::shard::ShardId;
+use crate::stream::Source;
+use crate::supervisor::feed::Channel;
+use crate::supervisor::plan::Replicas;
+use crate::supervisor::status;
+use crate::task::Tasks;
+
+/// What a replication has when it begins to run.
+pub(super) struct Started {
+    pub(super) leases: Leases,
+    pub(super) source: Source,
+    pub(super) replicas: Replicas,
+    pub(super) channels: Vec<Channel>,
+    pub(super) writers: Tasks<()>,
+    pub(super) fence: Fence,
+    pub(super) rows: BTreeMap<ShardId, Row>,
+    pub(super) stream_gap: Option<status::Gap>,
+}
+
+/// Why a replication cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("describe source table `{table}`: {source}")]
+    Source {
+        table: String,
+        source: Box<dynamo::Error>,
+    },
+    #[error("read source table `{0}`: it has no stream")]
+    NoStream(String),
+    #[error("describe replica table `{table}`: {source}")]
+    Replica {
+        table: String,
+        source: Box<dynamo::Error>,
+    },
+    #[error("write to replica table `{table}`: its key is {found}, the source's is {expected}")]
+    Key {
+        table: String,
+        expected: String,
+        found: String,
+    },
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    #[error(transparent)]
+    Parked(#[from] parked::Error),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// What a person should do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Source { source, .. } => advice(source.fault, Stage::Discover),
+            Self::NoStream(_) => "switch it on with both images: `dynamirror init --enable-streams`",
+            Self::Replica { source, .. } if source.fault == Fault::Missing => {
+                "create the replica table with the source's key schema"
+            }
+            Self::Replica { source, .. } => advice(source.fault, Stage::Write),
+            Self::Key { .. } => "a replica needs the source's key schema: name another table",
+            Self::Control(control::Error::Call { source, .. }) => advice(source.fault, Stage::Control),
+            Self::Control(_) | Self::Parked(_) => "check that the control table is this fleet's own",
+        }
+    }
+}
+
+/// Looks at everything and builds the writers.
+pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
+    let config = &setup.config;
+    let described = config.source.tables.describe(&config.source.table).await;
+    let table = described.map_err(|source| Failure::Source {
+        table: config.source.table.clone(),
+        source: Box::new(source),
+    })?;
+    let stream = table
+        .stream
+        .clone()
+        .ok_or_else(|| Failure::NoStream(config.source.table.clone()))?;
+    for replica in &config.replicas {
+        check_replica(replica, &table.key).await?;
+    }
+    setup.control.open().await?;
+    let leases = Leases::new(setup.control.clone(), &config.name, &setup.worker);
+    let (rows, others): (Vec<_>, Vec<_>) = leases
+        .load()
+        .await?
+        .into_iter()
+        .partition(|row| row.stream == stream.arn);
+    let stream_gap = left_behind(setup, &others, &stream.arn);
+    let replicas = Replicas {
+        names: config
+            .replicas
+            .iter()
+            .map(|replica| replica.name.clone())
+            .collect(),
+        new: new_replicas(setup).await?,
+        start: config.start,
+    };
+    let fence = Fence::closed();
+    let (channels, writers) = writers(setup, &fence).await?;
+    let source = Source {
+        streams: Arc::clone(&config.source.streams),
+        tables: Arc::clone(&config.source.tables),
+        table: config.source.table.clone(),
+        stream: stream.arn,
+        view: stream.view,
+    };
+    let rows = rows.into_iter().map(|row| (row.shard.clone(), row)).collect();
+    Ok(Started {
+        leases,
+        source,
+        replicas,
+        channels,
+        writers,
+        fence,
+        rows,
+        stream_gap,
+    })
+}
+
+async fn check_replica(
+    replica: &crate::supervisor::Replica,
+    key: &[dynamo::KeyAttribute],
+) -> Result<(), Failure> {
+    let table = &replica.writer.table;
+    let described = replica.tables.describe(table).await;
+    let described = described.map_err(|source| Failure::Replica {
+        table: table.clone(),
+        source: Box::new(source),
+    })?;
+    if described.key == key {
+        return Ok(());
+    }
+    let spell = |key: &[dynamo::KeyAttribute]| {
+        key.iter()
+            .map(|part| format!("{} ({})", part.name, part.kind))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    Err(Failure::Key {
+        table: table.clone(),
+        expected: spell(key),
+        found: spell(&described.key),
+    })
+}
+
+/// Rows of another stream that were not read to their end: the table has a new stream, and what was written to the
+/// old one after the last checkpoint is not known to be in the replicas (I6).
+fn left_behind(setup: &Setup, others: &[Row], current: &StreamArn) -> Option<status::Gap> {
+    let unfinished = others.iter().find(|row| {
+        setup.config.replicas.iter().any(|replica| {
+            row.checkpoints
+                .get(&replica.name)
+                .is_some_and(|checkpoint| !checkpoint.position.is_end())
+        })
+    })?;
+    let gap = stream_gap(&unfinished.stream, Some(current), setup.clock.unix_ms());
+    error!(reason = gap.reason, advice = gap.advice, "stream was replaced");
+    Some(gap)
+}
+
+/// The gap that a replaced or switched-off stream leaves.
+pub(super) fn stream_gap(read: &StreamArn, current: Option<&StreamArn>, now_unix_ms: i64) -> status::Gap {
+    let reason = match current {
+        Some(current) => format!("the table has a new stream {current}; checkpoints are of {read}"),
+        None => format!("the table's stream was switched off; checkpoints are of {read}"),
+    };
+    status::Gap {
+        shard: None,
+        reason,
+        advice: "changes between the two streams may be missing: verify or copy the replicas anew, then start the \
+                 replication under a new name"
+            .to_owned(),
+        found_unix_ms: now_unix_ms,
+    }
+}
+
+async fn new_replicas(setup: &Setup) -> Result<BTreeSet<String>, Failure> {
+    let registered = setup.control.rows(&setup.config.name, REGISTERED).await?;
+    let mut names: BTreeSet<_> = setup
+        .config
+        .replicas
+        .iter()
+        .map(|replica| replica.name.clone())
+        .collect();
+    for row in &registered {
+        let row = setup.control.read(row);
+        names.remove(row.text("sk")?.trim_start_matches(REGISTERED));
+    }
+    Ok(names)
+}
+
+/// Sort keys of replicas that were started start with this.
+const REGISTERED: &str = "replica/";
+
+/// Remembers that `replicas` were started.
+pub(super) async fn register(setup: &Setup, replicas: &BTreeSet<String>) -> Result<(), control::Error> {
+    for replica in replicas {
+        let key = RowKey {
+            partition: setup.config.name.clone(),
+            sort: format!("{REGISTERED}{replica}"),
+        };
+        let mut row = key.attributes();
+        row.insert("started_ms".to_owned(), Value::integer(setup.clock.unix_ms()));
+        setup.control.put(&row, &Condition::Absent).await?;
+    }
+    Ok(())
+}
+
+async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
+    let mut channels = Vec::new();
+    let mut writers = Tasks::new();
+    for replica in &setup.config.replicas {
+        let (inbox, receiver) = mpsc::unbounded_channel();
+        let gauges = Arc::new(Gauges::default());
+        let (name, table) = (&setup.config.name, &setup.config.source.table);
+        let writer = Writer::build(replica::Parts {
+            config: replica.writer.clone(),
+            tables: Arc::clone(&replica.tables),
+            parked: Parked::new(setup.control.clone(), name, &replica.name, setup.clock),
+            inbox: receiver,
+            fence: fence.clone(),
+            gauges: Arc::clone(&gauges),
+            clock: setup.clock,
+            metrics: setup.metrics.replica(name, table, &replica.name),
+        });
+        let span = info_span!("replica", replication = name, replica = replica.name);
+        writers.spawn(span, writer.await?.run());
+        let budget = Budget::new(replica.buffer_bytes);
+        channels.push(Channel {
+            replica: replica.name.clone(),
+            inbox,
+            budget,
+            gauges,
+        });
+    }
+    Ok((channels, writers))
+}

@@ -1,0 +1,453 @@
+//! One shard from its lease to its end: reads, hands over, keeps the frontier of each replica, and renews.
+//!
+//! ```text
+//!   settle ──> reading ──> end read ──────> all settled ──> end durable ──> children
+//!                 │                              ^
+//!                 ├── drain, or a gap ───────────┘ (lease released, nothing read any more)
+//!                 └── lease lost ──> nothing more is written, at once
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::feed::{Channel, Feed, Moment};
+use crate::clock::Clock;
+use crate::lane::Ack;
+use crate::lease::{self, Fence, Leases, Renewal, Row, State};
+use crate::shard::{Position, Shard};
+use crate::stream::{self, Describer, Event, Reader, Source, Stop};
+use crate::task::Tasks;
+use crate::telemetry;
+
+/// Empty polls in a row, spanning [`QUIET_SPAN`], after which everything made before that span counts as read. One
+/// empty page proves nothing, because the service may answer with empty pages although records follow.
+const QUIET_POLLS: u32 = 3;
+
+/// See [`QUIET_POLLS`].
+const QUIET_SPAN: Duration = Duration::from_secs(10);
+
+/// What a shard's task is built from.
+pub(super) struct Parts {
+    pub(super) row: Row,
+    pub(super) leases: Leases,
+    pub(super) lease: lease::Config,
+    pub(super) fence: Fence,
+    /// The replication's own fence, open as long as one of its shards is held.
+    pub(super) replication_fence: Fence,
+    /// Whether the lease was taken from somebody who may still have writes under way.
+    pub(super) settles: bool,
+    /// Whether the shard's start was decided just now.
+    pub(super) is_fresh: bool,
+    pub(super) reader: stream::Config,
+    pub(super) source: Source,
+    pub(super) describer: Arc<Describer>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) clock: Clock,
+    pub(super) metrics: telemetry::Source,
+    pub(super) drain: CancellationToken,
+    /// How long a drain may take.
+    pub(super) grace: Duration,
+}
+
+/// What others see of a running shard.
+#[derive(Clone)]
+pub(super) struct Live {
+    /// How far each replica is, by its name.
+    pub(super) applied_through: Vec<(String, Arc<Moment>)>,
+    /// What its reader does.
+    pub(super) reading: Arc<stream::Metrics>,
+    /// When it was started, in milliseconds since 1970.
+    pub(super) started_unix_ms: i64,
+}
+
+/// Why a shard's task ended.
+pub(super) enum Exit {
+    /// Its end is durable everywhere; its children, as far as they could be found.
+    Ended(Row, Vec<Shard>),
+    /// Its records can no longer be read.
+    Gap(Row),
+    /// It was drained, and the lease given back.
+    Released(Row),
+    /// The lease is not held any more, or nobody knows.
+    Lost,
+}
+
+/// A shard that is being read.
+pub(super) struct Task {
+    row: Row,
+    leases: Leases,
+    lease: lease::Config,
+    fence: Fence,
+    replication_fence: Fence,
+    source: Source,
+    describer: Arc<Describer>,
+    feeds: Vec<Feed>,
+    acks: mpsc::UnboundedReceiver<Ack>,
+    clock: Clock,
+    metrics: telemetry::Source,
+    drain: CancellationToken,
+    grace: Duration,
+    reading: Arc<stream::Metrics>,
+    counted: (u64, u64, Duration),
+    quiet: Option<Quiet>,
+    drain_ends: Option<Instant>,
+}
+
+/// Empty polls in a row.
+#[derive(Clone, Copy)]
+struct Quiet {
+    since_unix_ms: i64,
+    polls: u32,
+}
+
+/// A shard's task before it runs.
+pub(super) struct Built {
+    task: Task,
+    reader: Reader,
+    settle: Duration,
+}
+
+// === impl Built ===
+
+impl Built {
+    pub(super) fn new(parts: Parts) -> (Self, Live) {
+        let (sender, acks) = mpsc::unbounded_channel();
+        let feeds: Vec<_> = parts
+            .channels
+            .into_iter()
+            .enumerate()
+            .map(|(index, channel)| {
+                let from = parts.row.checkpoints[&channel.replica];
+                Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
+            })
+            .collect();
+        let reading: Arc<stream::Metrics> = Arc::default();
+        let reader = Reader::new(
+            &parts.reader,
+            parts.source.clone(),
+            parts.row.shard.clone(),
+            start(&feeds, parts.is_fresh, parts.clock.unix_ms()),
+            feeds.iter().map(Feed::budget).collect(),
+            parts.clock,
+            parts.drain.child_token(),
+        )
+        .with_metrics(Arc::clone(&reading));
+        let live = Live {
+            applied_through: feeds
+                .iter()
+                .map(|feed| (feed.reached().0.to_owned(), feed.applied_through()))
+                .collect(),
+            reading: Arc::clone(&reading),
+            started_unix_ms: parts.clock.unix_ms(),
+        };
+        let settle = if parts.settles {
+            parts.lease.settle()
+        } else {
+            Duration::ZERO
+        };
+        let task = Task {
+            row: parts.row,
+            leases: parts.leases,
+            lease: parts.lease,
+            fence: parts.fence,
+            replication_fence: parts.replication_fence,
+            source: parts.source,
+            describer: parts.describer,
+            feeds,
+            acks,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            drain: parts.drain,
+            grace: parts.grace,
+            reading,
+            counted: (0, 0, Duration::ZERO),
+            quiet: None,
+            drain_ends: None,
+        };
+        (Self { task, reader, settle }, live)
+    }
+
+    pub(super) async fn run(self) -> Exit {
+        let Self {
+            mut task,
+            reader,
+            settle,
+        } = self;
+        let (sender, events) = stream::events();
+        let mut reading = Tasks::new();
+        let drain = task.drain.clone();
+        reading.spawn(tracing::Span::current(), async move {
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => Stop::Cancelled,
+                () = sleep(settle) => reader.run(sender).await,
+            }
+        });
+        let exit = task.follow(reading, events).await;
+        task.fence.revoke();
+        exit
+    }
+}
+
+/// Where the one reader of all feeds begins. Positions of different kinds cannot be compared without asking the
+/// service; the shard is read from its oldest record then, and each feed leaves out what it has.
+fn start(feeds: &[Feed], fresh: bool, now_unix_ms: i64) -> stream::Start {
+    let unfinished: Vec<_> = feeds
+        .iter()
+        .map(|feed| *feed.reached().1)
+        .filter(|reached| !reached.position.is_end())
+        .collect();
+    let earliest = |left, right| match (left, right) {
+        (Position::After(left), Position::After(right)) => Position::After(left.min(right)),
+        _ if left == right => left,
+        _ => Position::TrimHorizon,
+    };
+    let positions = unfinished.iter().map(|reached| reached.position);
+    // As good as none if one replica knows of no time.
+    let through = unfinished
+        .iter()
+        .map(|reached| reached.applied_through_unix_ms)
+        .min()
+        .flatten();
+    stream::Start {
+        position: positions.reduce(earliest).unwrap_or(Position::End),
+        fresh,
+        read_through_unix_ms: if fresh {
+            through.or(Some(now_unix_ms))
+        } else {
+            through
+        },
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    async fn follow(&mut self, mut reading: Tasks<Stop>, mut events: mpsc::Receiver<Event>) -> Exit {
+        let mut renew = self.renewals();
+        let mut stopped = None;
+        loop {
+            if let Some(stop) = stopped
+                && self.feeds.iter().all(Feed::is_settled)
+            {
+                return self.finish(stop).await;
+            }
+            if self.drain_ends.is_some_and(|at| at <= Instant::now()) {
+                return self.give_up().await;
+            }
+            tokio::select! {
+                biased;
+                // 1. What is durable makes room and moves the frontier.
+                Some(ack) = self.acks.recv() => self.feeds[ack.replica].settle(ack.lot),
+                // 2. The lease must not run out over work.
+                _ = renew.tick() => {
+                    if !self.renew().await {
+                        return Exit::Lost;
+                    }
+                }
+                // 3. A drain stops reading; the reader sees the same token.
+                () = self.drain.cancelled(), if self.drain_ends.is_none() => {
+                    self.drain_ends = Some(Instant::now() + self.grace);
+                }
+                // 4. Pages, all of them before the reader's last word.
+                Some(event) = events.recv() => self.take(event),
+                Some(stop) = reading.next() => {
+                    stopped = Some(stop);
+                    self.stopped(stop).await;
+                }
+                () = sleep(Duration::from_millis(200)), if self.drain_ends.is_some() => {}
+            }
+        }
+    }
+
+    fn renewals(&self) -> Interval {
+        let mut renew = interval_at(
+            Instant::now() + self.lease.renew_interval,
+            self.lease.renew_interval,
+        );
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        renew
+    }
+
+    fn take(&mut self, event: Event) {
+        let (records, position, polled_unix_ms, mut reservations) = match event {
+            Event::Page {
+                records,
+                position,
+                polled_unix_ms,
+                reservations,
+                ..
+            } => (records, position, polled_unix_ms, reservations.into_iter()),
+            Event::Trouble(error, directive) => {
+                warn!(shard = %self.row.shard, %error, ?directive, "reading does not succeed");
+                return;
+            }
+        };
+        self.count();
+        if records.is_empty() {
+            self.quiet(polled_unix_ms);
+        } else {
+            self.quiet = None;
+        }
+        for feed in &mut self.feeds {
+            feed.deliver(&records, position, reservations.next());
+        }
+    }
+
+    fn quiet(&mut self, polled_unix_ms: i64) {
+        let quiet = self.quiet.get_or_insert(Quiet {
+            since_unix_ms: polled_unix_ms,
+            polls: 0,
+        });
+        quiet.polls += 1;
+        let span_ms = QUIET_SPAN.as_millis() as i64;
+        if quiet.polls >= QUIET_POLLS && polled_unix_ms - quiet.since_unix_ms >= span_ms {
+            for feed in &mut self.feeds {
+                feed.prove(polled_unix_ms - span_ms);
+            }
+        }
+    }
+
+    fn count(&mut self) {
+        let now = (
+            self.reading.records(),
+            self.reading.bytes(),
+            self.reading.backpressure(),
+        );
+        let before = std::mem::replace(&mut self.counted, now);
+        self.metrics.read(now.0 - before.0, now.1 - before.1);
+        self.metrics.held_back(now.2.saturating_sub(before.2));
+    }
+
+    /// What the reader's last word changes at once, before all is settled.
+    async fn stopped(&mut self, stop: Stop) {
+        match stop {
+            Stop::End => {
+                for feed in &mut self.feeds {
+                    feed.deliver(&[], Position::End, None);
+                }
+            }
+            Stop::Gap(reason) => {
+                error!(
+                    shard = %self.row.shard, %reason,
+                    "shard cannot be read on: replicas miss changes and must be copied anew"
+                );
+                self.metrics.gap_found();
+                self.row.state = State::Gap {
+                    reason: reason.to_string(),
+                    found_unix_ms: self.clock.unix_ms(),
+                };
+                // Known to everybody at once; if this fails, the next renewal writes it.
+                self.renew().await;
+            }
+            Stop::Cancelled => {}
+        }
+    }
+
+    /// All that was read is durable, and nothing more is read.
+    async fn finish(&mut self, stop: Stop) -> Exit {
+        if !self.write_last().await {
+            return Exit::Lost;
+        }
+        let row = self.row.clone();
+        match stop {
+            Stop::End => {
+                info!(shard = %row.shard, "shard ended");
+                let children = self.describer.children(&self.source.stream, &row.shard).await;
+                Exit::Ended(row, children)
+            }
+            Stop::Gap(_) => Exit::Gap(row),
+            Stop::Cancelled => Exit::Released(row),
+        }
+    }
+
+    /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
+    /// out, because a successor must not write before those have landed or failed.
+    async fn give_up(&mut self) -> Exit {
+        warn!(shard = %self.row.shard, "drain took too long: changes not yet applied are left to the next holder");
+        self.fence.revoke();
+        self.checkpoint();
+        let mut row = self.row.clone();
+        if let Err(error) = self.leases.renew(&mut row).await {
+            warn!(shard = %row.shard, %error, "write the last checkpoint");
+        }
+        Exit::Lost
+    }
+
+    /// Puts how far the replicas are into the row.
+    fn checkpoint(&mut self) {
+        for feed in &self.feeds {
+            let (replica, reached) = feed.reached();
+            if let Some(checkpoint) = self.row.checkpoints.get_mut(replica) {
+                checkpoint.advance(reached);
+            }
+        }
+        self.row.end_if_done();
+    }
+
+    /// Renews the lease with the newest checkpoints. `false` when it is lost, or can no longer be known to be held.
+    async fn renew(&mut self) -> bool {
+        self.checkpoint();
+        let sent = Instant::now();
+        let mut row = self.row.clone();
+        let outcome = timeout(self.lease.longest_attempt, self.leases.renew(&mut row)).await;
+        match outcome {
+            Ok(Ok(Renewal::Done)) => {
+                self.row = row;
+                self.fence.open_until(sent + self.lease.fence_span());
+                self.replication_fence.open_until(sent + self.lease.fence_span());
+                self.metrics.checkpointed(self.clock.unix_ms(), sent.elapsed());
+                true
+            }
+            Ok(Ok(Renewal::Lost)) => {
+                warn!(shard = %self.row.shard, "lease was taken by another worker");
+                self.metrics.lease_changed(telemetry::LeaseChange::Lost);
+                false
+            }
+            Ok(Err(error)) => self.renewal_failed(&error),
+            Err(_) => self.renewal_failed(&"no answer in time"),
+        }
+    }
+
+    fn renewal_failed(&self, error: &dyn std::fmt::Display) -> bool {
+        self.metrics.lease_renewal_failed();
+        self.metrics.checkpoint_failed();
+        let held = self.fence.is_open(Instant::now());
+        warn!(shard = %self.row.shard, %error, held, "lease is not renewed");
+        if !held {
+            self.metrics.lease_changed(telemetry::LeaseChange::Expired);
+        }
+        held
+    }
+
+    /// Writes the final row and gives the lease back, trying until the lease runs out.
+    async fn write_last(&mut self) -> bool {
+        self.checkpoint();
+        while self.fence.is_open(Instant::now()) {
+            let mut row = self.row.clone();
+            let outcome = timeout(self.lease.longest_attempt, self.leases.release(&mut row)).await;
+            match outcome {
+                Ok(Ok(Renewal::Done)) => {
+                    self.row = row;
+                    self.metrics.lease_changed(telemetry::LeaseChange::Released);
+                    return true;
+                }
+                Ok(Ok(Renewal::Lost)) => return false,
+                Ok(Err(error)) => self.last_failed(&error).await,
+                Err(_) => self.last_failed(&"no answer in time").await,
+            }
+        }
+        false
+    }
+
+    async fn last_failed(&self, error: &(dyn std::fmt::Display + Sync)) {
+        warn!(shard = %self.row.shard, %error, "last checkpoint is not written yet");
+        self.metrics.checkpoint_failed();
+        sleep(Duration::from_millis(250)).await;
+    }
+}
