@@ -83,6 +83,16 @@ async fn more_than_a_hundred_shards_come_in_pages() {
     let first = first.stream_description.expect("a description");
     assert_eq!(first.shards.map(|shards| shards.len()), Some(100));
     assert!(first.last_evaluated_shard_id.is_some());
+    let seven = bench
+        .streams
+        .describe_stream()
+        .stream_arn(&bench.arn)
+        .limit(7)
+        .send()
+        .await
+        .expect("described");
+    let seven = seven.stream_description.expect("a description");
+    assert_eq!(seven.shards.map(|shards| shards.len()), Some(7));
     let listed: Vec<String> = bench
         .describe()
         .await
