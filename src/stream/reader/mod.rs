@@ -178,7 +178,7 @@ impl Reader {
 
     async fn new_iterator(&mut self) -> Result<Iterator, dynamo::Error> {
         loop {
-            let asked = self.cursor.ask();
+            let asked = self.cursor.ask(self.clock.unix_ms());
             let Source { streams, stream, .. } = &self.source;
             match streams.iterator(stream, &self.shard, &asked).await {
                 // Either it cannot start at a time, or its clock has not reached it.
