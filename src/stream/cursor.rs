@@ -23,9 +23,8 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn new(start: Position, fresh: bool) -> Self {
         let ask = match start {
-            Position::Latest { since_unix_ms } if !fresh => at_second(since_unix_ms),
-            Position::At { unix_ms } => at_second(unix_ms),
-            other => other,
+            Position::Latest { .. } if fresh => start,
+            other => by_time(other),
         };
         Self {
             position: start,
@@ -43,7 +42,7 @@ impl Cursor {
     pub(super) fn ask(&mut self, now_unix_ms: i64) -> Position {
         if let Position::Latest { since_unix_ms } = self.ask {
             let asked = self.ask;
-            self.ask = at_second(since_unix_ms);
+            self.ask = by_time(asked);
             if now_unix_ms - since_unix_ms <= LATEST_AGE_MAX_MS {
                 return asked;
             }
@@ -58,8 +57,8 @@ impl Cursor {
     /// time, or the position was trimmed and nothing was lost.
     pub(super) fn go_to_trim_horizon(&mut self) {
         self.ask = Position::TrimHorizon;
-        if let Position::At { unix_ms: from } | Position::Latest { since_unix_ms: from } = self.position {
-            self.from_unix_s = Some(second(from));
+        if let Some(from_unix_ms) = self.position.from_unix_ms() {
+            self.from_unix_s = Some(second(from_unix_ms));
         }
     }
 
@@ -90,10 +89,11 @@ impl Cursor {
 }
 
 /// A start by time, at the whole second: a record made half a second after it carries its second's beginning.
-fn at_second(unix_ms: i64) -> Position {
-    Position::At {
+fn by_time(start: Position) -> Position {
+    let at_second = |unix_ms| Position::At {
         unix_ms: second(unix_ms) * 1000,
-    }
+    };
+    start.from_unix_ms().map_or(start, at_second)
 }
 
 fn second(unix_ms: i64) -> i64 {
@@ -120,7 +120,8 @@ mod tests {
     fn latest_is_asked_for_once_and_only_by_who_decided_it() {
         let start = Position::Latest { since_unix_ms: 5_700 };
         let mut fresh = Cursor::new(start, true);
-        let by_time = Position::At { unix_ms: 5_000 };
+        // Ten seconds earlier than decided, for clocks that differ.
+        let by_time = Position::At { unix_ms: -5_000 };
         assert_eq!(fresh.ask(5_800), start);
         assert_eq!(fresh.ask(5_900), by_time);
         assert_eq!(fresh.position(), start, "nothing was read");

@@ -5,7 +5,7 @@ mod start;
 
 pub(super) use sheet::empty;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,10 +38,6 @@ const CONTROL_CALLS: usize = 16;
 /// Full listings in a row that a tracked shard must be missing from before its iterator is tried: one may be
 /// inconsistent.
 const ABSENT_LISTINGS: u32 = 2;
-
-/// How long after a start was decided "now" still means that moment: less than the slack that a start from now on
-/// leaves for clocks.
-const FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// How often the sheet is renewed.
 const SHOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -76,8 +72,8 @@ struct Running {
     observer: Observer,
     shards: Tasks<(ShardId, Exit)>,
     live: HashMap<ShardId, Live>,
-    /// When this process decided where shards start.
-    decided: HashMap<ShardId, Instant>,
+    /// Shards whose start was decided by this process.
+    decided: HashSet<ShardId>,
     discovered_unix_ms: Option<i64>,
     stream_gap: Option<status::Gap>,
     error: Option<String>,
@@ -148,7 +144,7 @@ impl Running {
             observer: Observer::default(),
             shards: Tasks::new(),
             live: HashMap::new(),
-            decided: HashMap::new(),
+            decided: HashSet::new(),
             discovered_unix_ms: None,
             error: None,
             applied_through: vec![None; setup.config.replicas.len()],
@@ -345,7 +341,7 @@ impl Running {
         drop(created);
         for (row, created) in rows {
             if created {
-                self.decided.insert(row.shard.clone(), Instant::now());
+                self.decided.insert(row.shard.clone());
             }
             self.rows.insert(row.shard.clone(), row);
         }
@@ -364,7 +360,7 @@ impl Running {
                 for row in self.rows.values_mut() {
                     let closed = self.lineage.get(&row.shard).is_none_or(|shard| shard.closed);
                     if self.replicas.complete(row, closed, now_unix_ms) {
-                        self.decided.insert(row.shard.clone(), Instant::now());
+                        self.decided.insert(row.shard.clone());
                     }
                 }
                 self.replicas.new.clear();
@@ -488,10 +484,7 @@ impl Running {
         self.fence.open_until(closes_at);
         self.observer.forget(&shard);
         self.rows.insert(shard.clone(), row.clone());
-        let is_fresh = self
-            .decided
-            .remove(&shard)
-            .is_some_and(|at| at.elapsed() < FRESH_FOR);
+        let is_fresh = self.decided.remove(&shard);
         info!(%shard, settles, "lease taken");
         self.metrics.lease_changed(telemetry::LeaseChange::Acquired);
         let unfinished = |channel: &&Channel| !row.is_done_for(&channel.replica);
