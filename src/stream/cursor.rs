@@ -156,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn a_latest_start_that_goes_to_the_trim_horizon_does_not_bring_the_past() {
+        let mut cursor = Cursor::new(Position::Latest { since_unix_ms: 9_000 }, true);
+        cursor.ask(NOW);
+        cursor.go_to_trim_horizon();
+        assert_eq!(cursor.admit(&mut vec![record(1, 4_000), record(2, 9_000)]), 1);
+    }
+
+    #[test]
     fn records_through_a_latest_iterator_are_kept_whatever_the_clocks_say() {
         let mut cursor = Cursor::new(Position::Latest { since_unix_ms: 9_000 }, true);
         cursor.ask(NOW);

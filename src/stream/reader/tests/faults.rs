@@ -123,3 +123,16 @@ async fn a_reader_in_trouble_keeps_no_room() {
     reader.trouble().await;
     assert_eq!(budget.used_bytes(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn throttling_slows_down_even_a_reader_that_is_behind() {
+    let rig = Rig::new(Position::TrimHorizon);
+    rig.script.fails_to_read(Fault::Throttled(Width::Unknown));
+    rig.script.page(vec![record(1, START - HOUR_MS)]);
+    rig.script.last_page(vec![]);
+    let mut reader = rig.run();
+    reader.page().await;
+    reader.page().await;
+    let calls = rig.script.calls();
+    assert!(calls[3].0 - calls[2].0 >= Duration::from_millis(200));
+}

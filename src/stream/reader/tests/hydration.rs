@@ -49,11 +49,10 @@ async fn keys_that_were_left_unprocessed_are_asked_for_again_and_no_page_goes_ou
     rig.script.leaves_unprocessed(vec![0, 2]);
     rig.script.fails_to_fetch(Fault::Transient);
     rig.script.leaves_unprocessed(vec![1]);
-    let page = ["a", "b", "c"].iter().zip(1..);
-    rig.script.last_page(
-        page.map(|(name, number)| record_of(name, number, START))
-            .collect(),
-    );
+    let mut gone = record_of("c", 3, START);
+    gone.by_ttl = true;
+    rig.script
+        .last_page(vec![record_of("a", 1, START), record_of("b", 2, START), gone]);
     let mut reader = rig.run();
     assert_eq!(
         reader.trouble().await,
@@ -63,6 +62,10 @@ async fn keys_that_were_left_unprocessed_are_asked_for_again_and_no_page_goes_ou
     let records = reader.records().await;
     let kinds: Vec<_> = records.iter().map(|record| record.kind).collect();
     assert_eq!(kinds, [Kind::Modify, Kind::Modify, Kind::Remove]);
+    assert!(
+        records[2].by_ttl,
+        "what came for an unprocessed key was looked at"
+    );
     assert_eq!(reader.stop().await, Stop::End);
     let fetches = rig.script.calls().into_iter().filter_map(|(_, call)| match call {
         Call::Fetch(keys) => Some(keys.join(" ")),

@@ -134,16 +134,38 @@ async fn cancellation_and_a_dropped_receiver_end_every_wait_at_once() {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
-            let Running { events, tasks } = &mut reader;
             let before = Instant::now();
             if by_cancelling {
                 rig.cancel.cancel();
             } else {
-                events.close();
+                reader.events.close();
             }
-            assert_eq!(tasks.next().await, Some(Stop::Cancelled), "{what}");
+            assert_eq!(reader.stop().await, Stop::Cancelled, "{what}");
             assert_eq!(before.elapsed(), Duration::ZERO, "{what}");
             assert_eq!(rig.script.calls().len(), calls, "{what}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_without_records_reserve_nothing() {
+    let mut rig = Rig::new(at(START));
+    let budget = Budget::new(PAGE_RESERVE_BYTES);
+    rig.budgets = vec![budget.clone()];
+    rig.script.page(vec![]);
+    rig.script.last_page(vec![record(1, START - 5_000)]);
+    let mut reader = rig.run();
+    for skipped_here in [0, 1] {
+        let Event::Page {
+            reservations,
+            skipped,
+            ..
+        } = reader.event().await
+        else {
+            panic!("nothing fails here");
+        };
+        assert_eq!((reservations.len(), skipped), (0, skipped_here));
+    }
+    assert_eq!(reader.stop().await, Stop::End);
+    assert_eq!(budget.used_bytes(), 0);
 }
