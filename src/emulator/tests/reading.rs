@@ -58,7 +58,9 @@ async fn iterators_start_where_their_type_says() {
         .iterator(&shard, ShardIteratorType::AfterSequenceNumber, Some(&middle))
         .await;
     assert_eq!(first_value(after).await, Some(3));
+    bench.put("key-before", 76).await;
     let latest = bench.iterator(&shard, ShardIteratorType::Latest, None).await;
+    bench.region().shards(TABLE).await.expect("drained");
     assert_eq!(first_value(latest.clone()).await, None);
     bench.put("key-new", 77).await;
     bench.region().shards(TABLE).await.expect("drained");

@@ -155,6 +155,13 @@ async fn children_are_found_by_filter_and_settle_after_inconsistent_listings() {
         children().await;
     }
     assert!(!looks_open(&bench.describe().await));
+    let child = children().await.remove(0).shard_id.expect("an id");
+    bench.region().inconsistent_describe(false);
+    bench
+        .region()
+        .split_shard(TABLE, &child)
+        .await
+        .expect("the child is open");
     let children = children().await;
     assert_eq!(children.len(), 2);
     assert!(
