@@ -90,7 +90,7 @@ impl Replicas {
             if !row.checkpoints.contains_key(replica) {
                 let position = self.first_position(replica, shard_is_closed, now_unix_ms);
                 row.checkpoints
-                    .insert(replica.clone(), Checkpoint::starting(position));
+                    .insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
                 changed = true;
             }
         }
@@ -202,6 +202,7 @@ mod tests {
             Checkpoint {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
+                decided_unix_ms: 0,
             },
         );
     }

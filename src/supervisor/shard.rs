@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::feed::{Channel, Feed, Moment};
+use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;
@@ -136,7 +137,7 @@ impl Built {
             &parts.reader,
             parts.source.clone(),
             parts.row.shard.clone(),
-            start(&feeds, parts.is_fresh, parts.clock.unix_ms()),
+            start(&feeds, parts.is_fresh),
             feeds.iter().map(Feed::budget).collect(),
             parts.clock,
             parts.drain.child_token(),
@@ -204,7 +205,7 @@ impl Built {
 
 /// Where the one reader of all feeds begins. Positions of different kinds cannot be compared without asking the
 /// service; the shard is read from its oldest record then, and each feed leaves out what it has.
-fn start(feeds: &[Feed], fresh: bool, now_unix_ms: i64) -> stream::Start {
+fn start(feeds: &[Feed], fresh: bool) -> stream::Start {
     let unfinished: Vec<_> = feeds
         .iter()
         .map(|feed| *feed.reached().1)
@@ -216,20 +217,11 @@ fn start(feeds: &[Feed], fresh: bool, now_unix_ms: i64) -> stream::Start {
         _ => Position::TrimHorizon,
     };
     let positions = unfinished.iter().map(|reached| reached.position);
-    // As good as none if one replica knows of no time.
-    let through = unfinished
-        .iter()
-        .map(|reached| reached.applied_through_unix_ms)
-        .min()
-        .flatten();
+    let through = unfinished.iter().map(Checkpoint::read_through_unix_ms).min();
     stream::Start {
         position: positions.reduce(earliest).unwrap_or(Position::End),
         fresh,
-        read_through_unix_ms: if fresh {
-            through.or(Some(now_unix_ms))
-        } else {
-            through
-        },
+        read_through_unix_ms: through,
     }
 }
 
