@@ -234,3 +234,14 @@ async fn shards_may_split_while_clients_write() {
     bench.region().shards(TABLE).await.expect("drained");
     assert_complete(&bench.walk().await, writers * keys * rounds);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_a_roll_over_is_in_the_parent() {
+    let bench = Bench::start(config()).await;
+    for value in 0..10 {
+        bench.put("key", value).await;
+        let parent = bench.region().roll(TABLE).await.expect("a shard is open");
+        let records = bench.read(&parent).await;
+        assert_eq!(records.iter().map(value_of).collect::<Vec<_>>(), [value]);
+    }
+}
