@@ -5,9 +5,26 @@
 //! that both keep: what is ordered, what may happen twice, and what an error proves. Nothing here retries;
 //! whoever calls owns the retry, because a retry hidden in a client can land after a newer write.
 
+mod answer;
+mod batch;
+mod call;
+mod classify;
+pub mod client;
 mod error;
 #[cfg(test)]
 pub(crate) mod memory;
+mod raw;
+mod records;
+mod rows;
+mod schema;
+#[cfg(all(test, feature = "emulator"))]
+mod server_tests;
+mod streams;
+#[cfg(test)]
+mod stub;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::pin::Pin;
@@ -19,7 +36,11 @@ use crate::key::Key;
 use crate::record::{Record, View};
 use crate::shard::{Position, Shard, ShardId};
 
+pub use call::{Call, Observer};
+pub use client::{AccessKey, Client, Endpoint, connect};
 pub use error::{Error, ThrottleReason};
+pub use streams::SdkStreams;
+pub use tables::SdkTables;
 
 /// What a call gives, in the end.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = Result<T, Error>> + Send + 'a>>;

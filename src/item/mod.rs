@@ -12,6 +12,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(crate) use value::tests::any_value;
 pub use value::{Attributes, Malformed, Value};
 
 /// A whole item: the text of a JSON object `{"name":{"S":"value"},…}` in DynamoDB's notation.

@@ -1,0 +1,208 @@
+//! Bodies of the calls that carry many items: `BatchWriteItem` and `BatchGetItem`.
+
+use bytes::Bytes;
+
+use super::answer::{self, Malformed};
+use super::{Fetched, Written};
+use crate::change::{Change, Op};
+use crate::item::Item;
+use crate::item::scan::Scanner;
+use crate::key::{self, Key};
+
+/// Bytes around the changes of a request, the table's name twice as long for escapes.
+const FRAME_BYTES: usize = 80;
+
+/// The request that applies `changes` to `table`.
+pub(super) fn write_body(table: &str, changes: &[Change]) -> Vec<u8> {
+    let items: usize = changes.iter().map(Change::request_bytes).sum();
+    let mut body = Vec::with_capacity(FRAME_BYTES + 2 * table.len() + items);
+    body.extend_from_slice(br#"{"RequestItems":{"#);
+    push_text(table, &mut body);
+    body.extend_from_slice(b":[");
+    for (index, change) in changes.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        let (open, content) = match &change.op {
+            Op::Put(item) => (&br#"{"PutRequest":{"Item":"#[..], item.as_bytes()),
+            Op::Delete => (&br#"{"DeleteRequest":{"Key":"#[..], change.key.as_bytes()),
+        };
+        body.extend_from_slice(open);
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"}}");
+    }
+    body.extend_from_slice(br#"]},"ReturnConsumedCapacity":"TOTAL"}"#);
+    body
+}
+
+/// What the answer says became of `changes`.
+pub(super) fn read_written(body: &Bytes, changes: &[Change]) -> Result<Written, Malformed> {
+    let mut unprocessed = None;
+    let mut consumed_units = 0.0;
+    Scanner::new(body).object::<Malformed>(|name, scanner| {
+        match name {
+            b"UnprocessedItems" => unprocessed = Some(read_unprocessed(body, scanner, changes)?),
+            b"ConsumedCapacity" => consumed_units = read_consumed(scanner)?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })?;
+    // An answer without it proves nothing.
+    let unprocessed = unprocessed.ok_or(Malformed::Absent {
+        at: 0,
+        member: "UnprocessedItems",
+    })?;
+    Ok(Written {
+        unprocessed,
+        consumed_units,
+    })
+}
+
+/// The request for the items of `table` under `keys`.
+pub(super) fn fetch_body(table: &str, keys: &[Key]) -> Vec<u8> {
+    let size: usize = keys.iter().map(|key| key.as_bytes().len() + 1).sum();
+    let mut body = Vec::with_capacity(FRAME_BYTES + 2 * table.len() + size);
+    body.extend_from_slice(br#"{"RequestItems":{"#);
+    push_text(table, &mut body);
+    body.extend_from_slice(br#":{"Keys":["#);
+    for (index, key) in keys.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(key.as_bytes());
+    }
+    body.extend_from_slice(br#"],"ConsistentRead":true}}}"#);
+    body
+}
+
+/// The items in the answer, each at the place of its key in `keys`.
+pub(super) fn read_fetched(body: &Bytes, keys: &[Key]) -> Result<Fetched, Malformed> {
+    let Some(first) = keys.first() else {
+        return Ok(Fetched::default());
+    };
+    let names = names_of(first)?;
+    let index_of = |text: &[u8], at| {
+        let key = Key::of_item(text, &names).map_err(|source| Malformed::Key { at, source })?;
+        let index = keys.iter().position(|wanted| *wanted == key);
+        index.ok_or(Malformed::Stranger(key))
+    };
+    let mut items = None;
+    let mut unprocessed = Vec::new();
+    Scanner::new(body).object::<Malformed>(|name, scanner| {
+        match name {
+            b"Responses" => {
+                let mut found = vec![None; keys.len()];
+                scanner.object::<Malformed>(|_table, scanner| {
+                    for item in answer::items(body, scanner)? {
+                        let index = index_of(item.as_bytes(), 0)?;
+                        found[index] = Some(item);
+                    }
+                    Ok(())
+                })?;
+                items = Some(found);
+            }
+            b"UnprocessedKeys" => scanner.object::<Malformed>(|_table, scanner| {
+                scanner.object::<Malformed>(|name, scanner| {
+                    if name != b"Keys" {
+                        return Ok(drop(scanner.value()?));
+                    }
+                    scanner.array::<Malformed>(|scanner| {
+                        let range = scanner.value()?;
+                        let at = range.start;
+                        unprocessed.push(index_of(scanner.slice(range), at)?);
+                        Ok(())
+                    })
+                })
+            })?,
+            _ => drop(scanner.value()?),
+        }
+        Ok(())
+    })?;
+    let items: Vec<Option<Item>> = items.ok_or(Malformed::Absent {
+        at: 0,
+        member: "Responses",
+    })?;
+    Ok(Fetched { items, unprocessed })
+}
+
+/// Appends `text` as a JSON string.
+pub(super) fn push_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a string is always written to memory");
+}
+
+fn read_unprocessed(
+    body: &Bytes,
+    scanner: &mut Scanner<'_>,
+    changes: &[Change],
+) -> Result<Vec<usize>, Malformed> {
+    let mut indexes = Vec::new();
+    scanner.object::<Malformed>(|_table, scanner| {
+        scanner.array::<Malformed>(|scanner| {
+            scanner.object::<Malformed>(|request, scanner| {
+                if !matches!(request, b"PutRequest" | b"DeleteRequest") {
+                    return Ok(drop(scanner.value()?));
+                }
+                scanner.object::<Malformed>(|_item_or_key, scanner| {
+                    let range = scanner.value()?;
+                    let at = range.start;
+                    indexes.push(index_of(&body[range], at, changes)?);
+                    Ok(())
+                })
+            })
+        })
+    })?;
+    Ok(indexes)
+}
+
+fn index_of(text: &[u8], at: usize, changes: &[Change]) -> Result<usize, Malformed> {
+    let Some(first) = changes.first() else {
+        return Err(Malformed::Absent {
+            at,
+            member: "no request at all",
+        });
+    };
+    let names = names_of(&first.key)?;
+    let key = Key::of_item(text, &names).map_err(|source| Malformed::Key { at, source })?;
+    let index = changes.iter().position(|change| change.key == key);
+    index.ok_or(Malformed::Stranger(key))
+}
+
+/// The names of a key's attributes.
+fn names_of(key: &Key) -> Result<Vec<String>, Malformed> {
+    let mut names = Vec::with_capacity(2);
+    Scanner::new(key.as_bytes()).object::<Malformed>(|name, scanner| {
+        scanner.value()?;
+        let name = answer::unescaped(name).map_err(|source| Malformed::Key {
+            at: 0,
+            source: key::Malformed::Text(source),
+        })?;
+        names.push(name);
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+fn read_consumed(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
+    if scanner.peek() != Some(b'[') {
+        scanner.value()?;
+        return Ok(0.0);
+    }
+    let mut units = 0.0;
+    scanner.array::<Malformed>(|scanner| {
+        scanner.object::<Malformed>(|name, scanner| {
+            let range = scanner.value()?;
+            if name == b"CapacityUnits" {
+                let text = std::str::from_utf8(scanner.slice(range.clone())).unwrap_or_default();
+                units += text
+                    .parse::<f64>()
+                    .map_err(|_| answer::value(text.as_bytes(), 0..text.len(), "a number"))?;
+            }
+            Ok(())
+        })
+    })?;
+    Ok(units)
+}
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;
