@@ -13,7 +13,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | shell | `cli` `http` `config` |
+//! | shell | `cli` [`http`] `config` |
 //! | programs | `supervisor` |
 //! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
 //! | ports | [`dynamo`] `clock` `backoff` `budget` `task` [`telemetry`] |
@@ -30,6 +30,7 @@ pub mod dynamo;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod fault;
+pub mod http;
 pub mod item;
 pub mod key;
 pub mod lane;

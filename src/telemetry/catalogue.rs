@@ -32,7 +32,7 @@ const REQUEST_SECONDS: &[f64] = &[
     0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Defines the metrics and [`ALL`], so that none is missing from it.
+/// Defines the metrics and `ALL`, so that none is missing from it.
 macro_rules! catalogue {
     ($($id:ident = $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)*) => {
         $(pub(super) const $id: Metric =
