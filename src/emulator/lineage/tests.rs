@@ -193,6 +193,22 @@ fn a_gap_starts_at_the_next_record() {
 }
 
 #[test]
+fn an_empty_shard_can_be_read_from_the_number_it_is_listed_with() {
+    let mut lineage = lineage(1);
+    lineage.append(record(7, 0)).expect("open");
+    lineage.roll(None, 2_000).expect("open");
+    let child = lineage.list(None, 100).shards.remove(1);
+    let after = lineage
+        .start(&child.id, Start::At(child.starting))
+        .expect("its own number");
+    lineage.append(record(8, 0)).expect("open");
+    assert_eq!(
+        lineage.page(&child.id, after, 10, 1 << 20).expect("known").bodies,
+        ["0:8"]
+    );
+}
+
+#[test]
 fn what_was_trimmed_is_refused_and_the_horizon_moves() {
     let mut lineage = lineage(1);
     for number in 1..=3 {
