@@ -26,6 +26,8 @@ pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod control;
+#[cfg(feature = "emulator")]
+pub mod demo;
 pub mod dynamo;
 #[cfg(feature = "emulator")]
 pub mod emulator;
