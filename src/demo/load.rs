@@ -421,7 +421,12 @@ mod tests {
         for _ in 0..60_000 {
             *counts.entry(generator.key()).or_default() += 1;
         }
-        assert_eq!(counts.len(), (CUSTOMERS * ORDERS) as usize);
+        let keys = (CUSTOMERS * ORDERS) as usize;
+        assert!(
+            counts.len() <= keys && counts.len() > keys * 9 / 10,
+            "{}",
+            counts.len()
+        );
         let hot = counts.values().filter(|count| **count > 500).count();
         assert_eq!(hot, HOT_KEYS as usize);
     }

@@ -84,9 +84,13 @@ pub struct Args {
     output: Output,
 
     /// What the daemon logs to standard error, such as `info` or `info,dynamirror::lease=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    #[arg(long, value_name = "FILTER", default_value = DEFAULT_LOG)]
     log: String,
 }
+
+/// Warnings, but for the embedded server's, which warns of every condition that does not hold: they are part of how
+/// leases work.
+const DEFAULT_LOG: &str = "warn,dynoxide=error";
 
 /// How the result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -10,6 +10,9 @@ use crate::supervisor::status::{Ledger, Shards};
 /// Rates are taken over this long: the daemon's numbers are renewed twice a second.
 const RATE_SPAN: Duration = Duration::from_secs(2);
 
+/// Over less than this no rate is told.
+const RATE_SPAN_MIN: Duration = Duration::from_millis(700);
+
 /// What the demo does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -52,8 +55,8 @@ pub(super) struct Sample {
     /// How long the load runs; without an end if absent.
     pub(super) planned: Option<Duration>,
     pub(super) now: Counts,
-    written_rate: f64,
-    applied_rates: Vec<f64>,
+    written_rate: Option<f64>,
+    applied_rates: Vec<Option<f64>>,
 }
 
 /// Remembers counts, to tell rates.
@@ -71,13 +74,10 @@ impl Sampler {
             self.past.pop_front();
         }
         let past = self.past.front().cloned().unwrap_or_default();
-        let span = now.elapsed.saturating_sub(past.elapsed).as_secs_f64();
+        let span = now.elapsed.saturating_sub(past.elapsed);
         let rate = |now: u64, past: u64| {
-            if span > 0.0 {
-                now.saturating_sub(past) as f64 / span
-            } else {
-                0.0
-            }
+            let per_second = || now.saturating_sub(past) as f64 / span.as_secs_f64();
+            (span >= RATE_SPAN_MIN).then(per_second)
         };
         let applied = now.replicas.iter().enumerate().map(|(index, replica)| {
             let past = past.replicas.get(index).map_or(0, |past| past.ledger.applied);
@@ -100,43 +100,46 @@ impl Sampler {
 impl Sample {
     /// One line for a log.
     pub(super) fn line(&self) -> String {
-        let Counts { elapsed, shards, .. } = &self.now;
-        let mut line = format!(
-            "{:>5.1} s  {}  shards {} active {} ended",
-            elapsed.as_secs_f64(),
-            self.source(),
-            shards.active,
-            shards.ended
-        );
-        for index in 0..self.now.replicas.len() {
-            line.push_str(&format!(
-                " | {} {}",
-                self.now.replicas[index].name,
-                self.replica(index)
-            ));
+        let mut line = format!("{}  {}", self.time(), self.source());
+        for (index, replica) in self.now.replicas.iter().enumerate() {
+            line.push_str(&format!(" | {} {}", replica.name, self.replica(index)));
         }
         line
     }
 
+    /// How long load has run, or what comes after it.
+    pub(super) fn time(&self) -> String {
+        let seconds = self.now.elapsed.as_secs_f64();
+        match (self.phase, self.planned) {
+            (Phase::Writing, Some(planned)) => format!("{seconds:>5.1} of {:.1} s", planned.as_secs_f64()),
+            (Phase::Writing, None) => format!("{seconds:>5.1} s"),
+            (Phase::CatchingUp, _) => format!("{seconds:>5.1} s, load has ended, catching up"),
+            (Phase::Comparing, _) => format!("{seconds:>5.1} s, comparing the tables"),
+        }
+    }
+
     /// What the source does.
     pub(super) fn source(&self) -> String {
-        match self.phase {
-            Phase::Writing => format!("written {:>6}/s", grouped(self.written_rate as u64)),
-            Phase::CatchingUp => "catching up".to_owned(),
-            Phase::Comparing => "comparing".to_owned(),
-        }
+        let Counts { written, shards, .. } = &self.now;
+        format!(
+            "written {}  {} items  shards {} active, {} ended",
+            shown(self.written_rate),
+            grouped(*written),
+            shards.active,
+            shards.ended
+        )
     }
 
     /// What one replica does.
     pub(super) fn replica(&self, index: usize) -> String {
         let replica = &self.now.replicas[index];
         let lag = replica.lag.map_or_else(
-            || "lag -".to_owned(),
+            || "lag p50    - ms p99    - ms".to_owned(),
             |lag| format!("lag p50 {:>4} ms p99 {:>4} ms", lag.p50_ms, lag.p99_ms),
         );
         let mut text = format!(
-            "applied {:>6}/s  {lag}  backlog {:>5}",
-            grouped(self.applied_rates[index] as u64),
+            "applied {}  {lag}  backlog {:>5}",
+            shown(self.applied_rates[index]),
             grouped(self.now.backlog(index)),
         );
         if let Some(error) = &replica.error {
@@ -145,6 +148,11 @@ impl Sample {
         }
         text
     }
+}
+
+fn shown(rate: Option<f64>) -> String {
+    let number = rate.map_or_else(|| "-".to_owned(), |rate| grouped(rate.round() as u64));
+    format!("{number:>6}/s")
 }
 
 // === impl Counts ===
@@ -189,7 +197,7 @@ mod tests {
     fn rates_are_those_of_the_last_two_seconds() {
         let mut sampler = Sampler::default();
         let mut take = |counts| sampler.take(Phase::Writing, None, counts);
-        take(counts(0, 0, 0));
+        assert!(take(counts(0, 0, 0)).line().contains("written      -/s"));
         take(counts(1_000, 100, 50));
         let sample = take(counts(2_000, 200, 150));
         assert!(sample.line().contains("written    100/s"), "{}", sample.line());

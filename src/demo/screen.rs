@@ -2,13 +2,14 @@
 //! every few seconds. Log lines go above the block, never through it.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::sample::{Phase, Sample};
-use super::summary::grouped;
+use super::world::SOURCE_REGION;
 
 /// Time between lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_millis(2_500);
@@ -19,13 +20,13 @@ pub(super) enum Screen {
     /// A block of lines.
     Terminal {
         block: MultiProgress,
-        /// The load's bar, then a line per replica, then the status URL's.
+        /// The load's bar, the source's line, and one per replica.
         lines: Vec<ProgressBar>,
     },
     /// One line after another.
     Plain {
         /// When the last line was written, and what it was about.
-        last: Option<(Instant, Phase)>,
+        last: (Instant, Phase),
     },
 }
 
@@ -47,7 +48,9 @@ impl Screen {
                 lines: Vec::new(),
             };
         }
-        Self::Plain { last: None }
+        Self::Plain {
+            last: (Instant::now(), Phase::Writing),
+        }
     }
 
     /// A writer for log lines that does not tear the block.
@@ -70,10 +73,8 @@ impl Screen {
         match self {
             Self::Terminal { block, lines } => draw(block, lines, sample),
             Self::Plain { last } => {
-                let is_due =
-                    last.is_none_or(|(at, phase)| at.elapsed() >= LINE_INTERVAL || phase != sample.phase);
-                if is_due {
-                    *last = Some((Instant::now(), sample.phase));
+                if last.0.elapsed() >= LINE_INTERVAL || last.1 != sample.phase {
+                    *last = (Instant::now(), sample.phase);
                     let _ = writeln!(io::stderr(), "{}", sample.line());
                 }
             }
@@ -91,38 +92,30 @@ impl Screen {
 }
 
 fn draw(block: &MultiProgress, lines: &mut Vec<ProgressBar>, sample: &Sample) {
-    let count = sample.now.replicas.len() + 1;
-    while lines.len() < count {
+    let now = &sample.now;
+    while lines.len() < now.replicas.len() + 2 {
         let line = block.add(ProgressBar::no_length());
         let template = if lines.is_empty() { head(sample) } else { "  {msg}" };
-        line.set_style(
-            ProgressStyle::with_template(template).expect("the template is fixed and well-formed"),
-        );
+        let style = ProgressStyle::with_template(template);
+        line.set_style(style.expect("the templates are fixed and well-formed"));
         lines.push(line);
     }
-    let now = &sample.now;
     if let Some(planned) = sample.planned {
         lines[0].set_length(planned.as_millis() as u64);
         lines[0].set_position(now.elapsed.min(planned).as_millis() as u64);
     }
-    lines[0].set_message(format!(
-        "{:>5.1} s  {}  {} items  shards {} active, {} ended",
-        now.elapsed.as_secs_f64(),
-        sample.source(),
-        grouped(now.written),
-        now.shards.active,
-        now.shards.ended
-    ));
+    lines[0].set_message(sample.time());
+    lines[1].set_message(format!("{SOURCE_REGION:<15} {}", sample.source()));
     for (index, replica) in now.replicas.iter().enumerate() {
-        lines[index + 1].set_message(format!("{:<15} {}", replica.name, sample.replica(index)));
+        lines[index + 2].set_message(format!("{:<15} {}", replica.name, sample.replica(index)));
     }
 }
 
 /// The template of the first line: a bar needs an end.
 fn head(sample: &Sample) -> &'static str {
     match sample.planned {
-        Some(_) => "  {bar:15.green/black.bright} {msg}",
-        None => "  {msg}",
+        Some(_) => "  {bar:40.green/black.bright} {msg}",
+        None => "  {spinner} {msg}",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info_span;
@@ -25,6 +26,9 @@ use crate::task::Tasks;
 /// How often progress is looked at and shown: the daemon renews its numbers twice a second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// A source that refuses this many requests without taking one is not a source.
 const REFUSED_MAX: u64 = 20;
 
@@ -38,7 +42,9 @@ pub(super) struct Stage<'a> {
     reshaped: Arc<Mutex<Reshaped>>,
     /// Ends the load and the reshaping.
     stop: CancellationToken,
-    reshaping: Tasks<()>,
+    /// Reshapes and watches the source's stream.
+    beside: Tasks<()>,
+    stream: watch::Receiver<Stream>,
     sampler: Sampler,
     started: Instant,
     load_took: Duration,
@@ -66,11 +72,14 @@ impl<'a> Stage<'a> {
         let stop = CancellationToken::new();
         let load = Load::start(&world.source.wire(), TABLE, args.rate, seed, &stop);
         let reshaped = Arc::new(Mutex::new(Reshaped::default()));
-        let mut reshaping = Tasks::new();
-        reshaping.spawn(
+        let (seen, stream) = watch::channel(Stream::default());
+        let mut beside = Tasks::new();
+        let source = || world.source.clone();
+        beside.spawn(
             info_span!("reshape"),
-            world::reshape(world.source.clone(), Arc::clone(&reshaped), stop.clone()),
+            world::reshape(source(), Arc::clone(&reshaped), stop.clone()),
         );
+        beside.spawn(info_span!("watch"), world::watch(source(), seen, stop.clone()));
         Ok(Self {
             screen,
             world,
@@ -79,7 +88,8 @@ impl<'a> Stage<'a> {
             load,
             reshaped,
             stop,
-            reshaping,
+            beside,
+            stream,
             sampler: Sampler::default(),
             started: Instant::now(),
             load_took: Duration::ZERO,
@@ -96,14 +106,17 @@ impl<'a> Stage<'a> {
         planned: Option<Duration>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let end = self.started + planned.unwrap_or(Duration::MAX / 4);
+        let end = self.started + planned.unwrap_or(FOREVER);
         let mut ticks = looks();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(end) => break,
-                _ = ticks.tick() => self.look(Phase::Writing).await.map(drop)?,
+                _ = ticks.tick() => {
+                    let stream = *self.stream.borrow();
+                    self.look(Phase::Writing, stream).map(drop)?;
+                }
             }
             let tally = self.load.tally();
             if let Some(error) = tally
@@ -115,7 +128,7 @@ impl<'a> Stage<'a> {
         }
         self.stop.cancel();
         self.load.finished().await;
-        while self.reshaping.next().await.is_some() {}
+        while self.beside.next().await.is_some() {}
         self.load_took = self.started.elapsed();
         let tally = self.load.tally();
         if let Some(error) = tally.first_error {
@@ -132,9 +145,11 @@ impl<'a> Stage<'a> {
     pub(super) async fn catch_up(&mut self, at_most: Duration) -> Result<(), Error> {
         let began = Instant::now();
         let mut ticks = looks();
+        // Nothing is written any more, so it stays as it is.
+        let stream = self.world.source.stream().await?;
         loop {
             ticks.tick().await;
-            let look = self.look(Phase::CatchingUp).await?;
+            let look = self.look(Phase::CatchingUp, stream)?;
             let open = look.open_ends();
             self.catch_up_took = began.elapsed();
             if open.is_empty() {
@@ -152,7 +167,8 @@ impl<'a> Stage<'a> {
 
     /// Compares every replica with the source.
     pub(super) async fn compare(&mut self) -> Result<(), Error> {
-        self.look(Phase::Comparing).await?;
+        let stream = self.world.source.stream().await?;
+        self.look(Phase::Comparing, stream)?;
         for index in 0..self.world.replicas.len() {
             let source = read(&self.world.source).await?;
             let replica = read(&self.world.replicas[index]).await?;
@@ -163,7 +179,8 @@ impl<'a> Stage<'a> {
 
     /// Drains the daemon, ends everything, and tells what was.
     pub(super) async fn close(mut self) -> Result<Summary, Error> {
-        let look = self.look(Phase::Comparing).await?;
+        let stream = self.world.source.stream().await?;
+        let look = self.look(Phase::Comparing, stream)?;
         let held = self.daemon.drain(&self.world).await?;
         if held > 0 {
             self.problems
@@ -201,8 +218,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Looks at everything and shows it.
-    async fn look(&mut self, phase: Phase) -> Result<Look, Error> {
-        let stream = self.world.stream().await?;
+    fn look(&mut self, phase: Phase, stream: Stream) -> Result<Look, Error> {
         let status = self.daemon.status()?;
         let now_unix_ms = Clock::System.unix_ms();
         let replication = status.replications.first();

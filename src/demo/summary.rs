@@ -155,7 +155,7 @@ impl Source {
         )?;
         writeln!(
             f,
-            "  stream   {} records in {} shards, {} splits, {} roll-overs, {} of {} closed shards read to the end",
+            "  stream   {} records; shards: {} in all, {} split, {} rolled over, {} of {} closed ones read to the end",
             grouped(self.records),
             self.shards,
             self.splits,

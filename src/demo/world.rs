@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::latency::Latency;
@@ -35,7 +36,10 @@ pub(super) const REPLICA_REGIONS: [&str; 8] = [
 const RESHAPE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// With this many open shards they only roll over: more of them show nothing new, and each is polled.
-const OPEN_SHARDS_MAX: usize = 16;
+const OPEN_SHARDS_MAX: u64 = 16;
+
+/// How often the backlog is renewed.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// All regions.
 #[derive(Debug)]
@@ -115,20 +119,6 @@ impl World {
         })
     }
 
-    /// What has been written to the source's stream by now.
-    pub(super) async fn stream(&self) -> Result<Stream, Error> {
-        let mut stream = Stream::default();
-        for shard in self.source.region.shards(TABLE).await? {
-            stream.records += shard.records as u64;
-            *if shard.open {
-                &mut stream.open_shards
-            } else {
-                &mut stream.closed_shards
-            } += 1;
-        }
-        Ok(stream)
-    }
-
     /// Stops all regions.
     pub(super) async fn close(self) {
         self.emulator.stop().await;
@@ -144,10 +134,7 @@ pub(super) async fn reshape(source: Site, done: Arc<Mutex<Reshaped>>, stop: Canc
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let open = match source.region.shards(TABLE).await {
-            Ok(shards) => shards.iter().filter(|shard| shard.open).count(),
-            Err(_) => usize::MAX,
-        };
+        let open = source.stream().await.map_or(0, |stream| stream.open_shards);
         let split = turn.is_multiple_of(2) && open < OPEN_SHARDS_MAX;
         let altered = if split {
             source.region.split(TABLE).await
@@ -159,6 +146,23 @@ pub(super) async fn reshape(source: Site, done: Arc<Mutex<Reshaped>>, stop: Canc
             Ok(_) if split => done.splits += 1,
             Ok(_) => done.rolls += 1,
             Err(error) => tracing::warn!(error = %error, "shard neither split nor rolled over"),
+        }
+    }
+}
+
+/// Looks at the source's stream again and again, until `stop`. A look waits until everything written is in the stream,
+/// so whoever shows progress does not wait for it.
+pub(super) async fn watch(source: Site, seen: watch::Sender<Stream>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match source.stream().await {
+            Ok(stream) => drop(seen.send_replace(stream)),
+            Err(error) => tracing::warn!(error = %error, "source's stream cannot be seen"),
         }
     }
 }
@@ -176,6 +180,20 @@ impl Site {
     /// How long changes take from their write at the source to their write here.
     pub(super) fn latency(&self) -> MutexGuard<'_, Latency> {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been written to the source's stream by now.
+    pub(super) async fn stream(&self) -> Result<Stream, Error> {
+        let mut stream = Stream::default();
+        for shard in self.region.shards(TABLE).await? {
+            stream.records += shard.records as u64;
+            *if shard.open {
+                &mut stream.open_shards
+            } else {
+                &mut stream.closed_shards
+            } += 1;
+        }
+        Ok(stream)
     }
 
     /// A client of its own for this region.
