@@ -23,6 +23,7 @@ pub mod backoff;
 pub mod budget;
 pub mod change;
 pub mod checkpoint;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -1,0 +1,248 @@
+//! From checked settings to what the supervisor is built from: every setting to its place, and nothing decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connections::{Connections, Limits};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::control::Control;
+use crate::telemetry::Metrics;
+use crate::{lease, replica, stream, supervisor};
+
+/// The longest part of the grace that is kept for the last checkpoints, which are written when the writes are done
+/// or given up.
+const LAST_CHECKPOINTS: Duration = Duration::from_secs(5);
+
+/// The longest single write of a control row.
+const CONTROL_WRITE: Duration = Duration::from_secs(5);
+
+/// Everything for a worker named `worker`. Makes no request.
+pub(super) async fn supervisor(
+    config: &Config,
+    worker: &str,
+    metrics: &Arc<Metrics>,
+    connections: &mut Connections,
+) -> supervisor::Config {
+    let control = control(config, connections, control_limits(&config.lease)).await;
+    let mut replications = Vec::with_capacity(config.replications.len());
+    for settings in &config.replications {
+        replications.push(replication(settings, connections).await);
+    }
+    supervisor::Config {
+        worker: worker.to_owned(),
+        control,
+        lease: lease(config),
+        grace: drain_within(config.worker.grace),
+        clock: Clock::System,
+        metrics: Arc::clone(metrics),
+        replications,
+    }
+}
+
+/// The control table of a configuration.
+pub(super) async fn control(config: &Config, connections: &mut Connections, limits: Limits) -> Control {
+    let client = connections.client(&config.control.endpoint, limits).await;
+    Control::new(Arc::new(client.tables()), &config.control.table)
+}
+
+/// A lease survives lost renewals only if each is over soon enough for another.
+pub(super) fn control_limits(lease: &config::Lease) -> Limits {
+    Limits::daemon(CONTROL_WRITE.min(lease.duration / 4))
+}
+
+/// The part of the grace in which writes may be finished.
+pub(super) fn drain_within(grace: Duration) -> Duration {
+    grace - LAST_CHECKPOINTS.min(grace / 4)
+}
+
+fn lease(config: &Config) -> lease::Config {
+    let replicas = config.replications.iter().flat_map(|it| &it.replicas);
+    let attempts = replicas.map(|replica| replica.attempt_timeout);
+    lease::Config {
+        duration: config.lease.duration,
+        renew_interval: config.lease.checkpoint_interval,
+        longest_attempt: attempts.max().unwrap_or(config::Replica::DEFAULT_ATTEMPT_TIMEOUT),
+    }
+}
+
+async fn replication(
+    settings: &config::Replication,
+    connections: &mut Connections,
+) -> supervisor::Replication {
+    let source = &settings.source;
+    // A source is never written to; the limit is the same as for reads.
+    let limits = Limits::daemon(Limits::COMMAND.write);
+    let tables = connections.client(&source.endpoint, limits).await;
+    let streams = connections.streams_client(source, limits).await;
+    let mut replicas = Vec::with_capacity(settings.replicas.len());
+    for replica in &settings.replicas {
+        replicas.push(self::replica(replica, connections).await);
+    }
+    supervisor::Replication {
+        name: settings.name.clone(),
+        start: start(settings.start),
+        source: supervisor::Source {
+            table: source.table.clone(),
+            tables: Arc::new(tables.tables()),
+            streams: Arc::new(streams.streams()),
+            reader: reader(&settings.poll),
+            discovery: settings.poll.discovery,
+        },
+        replicas,
+    }
+}
+
+async fn replica(settings: &config::Replica, connections: &mut Connections) -> supervisor::Replica {
+    let limits = Limits::daemon(settings.attempt_timeout);
+    let client = connections.client(&settings.endpoint, limits).await;
+    supervisor::Replica {
+        name: settings.name.clone(),
+        tables: Arc::new(client.tables()),
+        buffer_bytes: usize::try_from(settings.buffer_bytes.get()).unwrap_or(usize::MAX),
+        writer: writer(settings),
+    }
+}
+
+fn writer(settings: &config::Replica) -> replica::Config {
+    replica::Config {
+        table: settings.table.clone(),
+        batches_in_flight: settings.batches_in_flight.get(),
+        attempt_timeout: settings.attempt_timeout,
+        // As long again as an attempt: what the service has not begun by then, it has dropped.
+        settle: settings.attempt_timeout,
+        park_limit: usize::try_from(settings.park_limit).unwrap_or(usize::MAX),
+    }
+}
+
+fn reader(poll: &config::Poll) -> stream::Config {
+    stream::Config {
+        active_pause: poll.active,
+        idle_pause: poll.idle,
+    }
+}
+
+fn start(start: config::Start) -> supervisor::Start {
+    match start {
+        config::Start::TrimHorizon => supervisor::Start::TrimHorizon,
+        config::Start::Latest => supervisor::Start::Latest,
+        config::Start::At { unix_ms } => supervisor::Start::At { unix_ms },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every setting differs from its default.
+    const ALL: &str = r#"
+        [control]
+        table = "fleet"
+        region = "eu-west-1"
+        [worker]
+        grace = "40s"
+        [lease]
+        duration = "30s"
+        checkpoint_interval = "3s"
+        [[replications]]
+        name = "orders"
+        start = "2026-01-02T03:04:05Z"
+        [replications.source]
+        table = "Orders"
+        region = "eu-west-1"
+        [replications.poll]
+        active = "300ms"
+        idle = "7s"
+        discovery = "11s"
+        [[replications.replicas]]
+        name = "us"
+        table = "OrdersCopy"
+        region = "us-east-1"
+        buffer = "8MiB"
+        batches_in_flight = 3
+        attempt_timeout = "2s"
+        park_limit = 9
+        [[replications.replicas]]
+        name = "eu"
+        table = "OrdersCopy"
+        region = "eu-central-1"
+        attempt_timeout = "6s"
+    "#;
+
+    async fn built() -> supervisor::Config {
+        let file = config::File {
+            name: "all.toml".to_owned(),
+            text: ALL.to_owned(),
+        };
+        let config = config::parse(&[file], &[], &[]).expect("a good configuration");
+        let metrics = Arc::new(Metrics::new("w", "fleet", Clock::System).expect("metrics"));
+        supervisor(
+            &config,
+            "w",
+            &metrics,
+            &mut Connections::new("s".to_owned(), None),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn every_setting_of_the_worker_arrives() {
+        let built = built().await;
+        assert_eq!(built.worker, "w");
+        assert_eq!(built.control.table(), "fleet");
+        assert_eq!(built.lease.duration, Duration::from_secs(30));
+        assert_eq!(built.lease.renew_interval, Duration::from_secs(3));
+        assert_eq!(
+            built.lease.longest_attempt,
+            Duration::from_secs(6),
+            "the slowest replica's"
+        );
+        assert_eq!(built.grace, Duration::from_secs(35));
+    }
+
+    #[tokio::test]
+    async fn every_setting_of_a_replication_arrives() {
+        let built = built().await;
+        let [orders] = &built.replications[..] else {
+            panic!("expected one")
+        };
+        assert_eq!(orders.name, "orders");
+        let start = "2026-01-02T03:04:05Z".parse::<jiff::Timestamp>().expect("a time");
+        assert_eq!(
+            orders.start,
+            supervisor::Start::At {
+                unix_ms: start.as_millisecond()
+            }
+        );
+        assert_eq!(orders.source.table, "Orders");
+        assert_eq!(orders.source.reader.active_pause, Duration::from_millis(300));
+        assert_eq!(orders.source.reader.idle_pause, Duration::from_secs(7));
+        assert_eq!(orders.source.discovery, Duration::from_secs(11));
+        let [us, eu] = &orders.replicas[..] else {
+            panic!("expected two")
+        };
+        assert_eq!((us.name.as_str(), eu.name.as_str()), ("us", "eu"));
+        assert_eq!(us.buffer_bytes, 8 << 20);
+        assert_eq!(us.writer.table, "OrdersCopy");
+        assert_eq!(us.writer.batches_in_flight, 3);
+        assert_eq!(us.writer.attempt_timeout, Duration::from_secs(2));
+        assert_eq!(us.writer.settle, Duration::from_secs(2));
+        assert_eq!(us.writer.park_limit, 9);
+        assert_eq!(eu.writer.attempt_timeout, Duration::from_secs(6));
+    }
+
+    #[test]
+    fn a_short_grace_leaves_time_for_both() {
+        assert_eq!(drain_within(Duration::from_secs(4)), Duration::from_secs(3));
+        assert_eq!(drain_within(Duration::from_secs(60)), Duration::from_secs(55));
+    }
+
+    #[test]
+    fn a_renewal_of_a_short_lease_is_over_soon() {
+        let lease = config::Lease {
+            duration: Duration::from_secs(2),
+            checkpoint_interval: Duration::from_millis(500),
+        };
+        assert_eq!(control_limits(&lease).write, Duration::from_millis(500));
+    }
+}

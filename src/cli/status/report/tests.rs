@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use super::*;
+use crate::checkpoint::Checkpoint;
+use crate::shard::Position;
+
+const NOW: i64 = 1_000_000;
+
+fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i64>, ended: bool) -> Row {
+    let position = if ended {
+        Position::End
+    } else {
+        Position::TrimHorizon
+    };
+    let checkpoint = Checkpoint {
+        position,
+        applied_through_unix_ms: through,
+    };
+    Row {
+        shard: shard.into(),
+        stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
+        parent: parent.map(ShardId::from),
+        owner: owner.map(str::to_owned),
+        counter: 1,
+        state: if ended { State::Ended } else { State::Open },
+        checkpoints: [("us".to_owned(), checkpoint)].into(),
+        expires_unix_s: None,
+    }
+}
+
+fn observed(rows: Vec<Row>) -> Observed {
+    Observed {
+        control: "control".to_owned(),
+        now_unix_ms: NOW,
+        silent_after: Duration::from_secs(25),
+        workers: vec![gather::Worker {
+            id: "a".to_owned(),
+            version: None,
+            heartbeat_unix_ms: NOW - 2_000,
+        }],
+        replications: vec![gather::Replication {
+            name: "orders".to_owned(),
+            source: "Orders".to_owned(),
+            rows,
+            replicas: vec![gather::Replica {
+                name: "us".to_owned(),
+                table: "OrdersCopy".to_owned(),
+                started: true,
+                parked_keys: 0,
+            }],
+        }],
+    }
+}
+
+#[test]
+fn shards_are_counted_and_all_is_well() {
+    let report = Report::new(&observed(vec![
+        row("s1", None, None, Some(NOW - 9_000), true),
+        row("s2", Some("s1"), Some("a"), Some(NOW - 3_000), false),
+        row("s3", Some("s2"), None, None, false),
+    ]));
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert!(report.ok);
+    let orders = &report.replications[0];
+    let expected = Shards {
+        active: 1,
+        waiting: 1,
+        ended: 1,
+        ..Shards::default()
+    };
+    assert_eq!(orders.shards, expected);
+    assert_eq!(orders.replicas[0].lag_seconds, Some(3.0));
+    assert_eq!(report.workers[0].shards, 1);
+}
+
+#[test]
+fn a_shard_that_proves_nothing_leaves_the_lag_unknown() {
+    let report = Report::new(&observed(vec![
+        row("s1", None, Some("a"), Some(NOW - 3_000), false),
+        row("s2", None, Some("a"), None, false),
+    ]));
+    assert_eq!(report.replications[0].replicas[0].lag_seconds, None);
+    assert_eq!(report.replications[0].replicas[0].applied_through, None);
+}
+
+#[test]
+fn between_shards_the_newest_proof_stands() {
+    let report = Report::new(&observed(vec![
+        row("s1", None, None, Some(NOW - 9_000), true),
+        row("s2", None, None, Some(NOW - 5_000), true),
+    ]));
+    assert_eq!(report.replications[0].replicas[0].lag_seconds, Some(5.0));
+}
+
+#[test]
+fn each_trouble_is_a_problem() {
+    let is_told = |observed: &Observed, words: &str| {
+        let report = Report::new(observed);
+        assert!(!report.ok, "{words}");
+        assert!(
+            report.problems.iter().any(|problem| problem.contains(words)),
+            "{words}: {:?}",
+            report.problems
+        );
+    };
+    let mut gap = observed(vec![row("s1", None, None, None, false)]);
+    gap.replications[0].rows[0].state = State::Gap {
+        reason: "trimmed".to_owned(),
+        found_unix_ms: NOW,
+    };
+    is_told(&gap, "shard s1 cannot be read on (trimmed)");
+    is_told(
+        &observed(vec![row("s1", None, None, None, false)]),
+        "held by no worker",
+    );
+    is_told(
+        &observed(vec![row("s1", None, Some("b"), None, false)]),
+        "`b` is silent",
+    );
+    let mut nobody = observed(Vec::new());
+    nobody.workers[0].heartbeat_unix_ms = NOW - 26_000;
+    is_told(&nobody, "no worker runs");
+    let mut parked = observed(Vec::new());
+    parked.replications[0].replicas[0].parked_keys = 3;
+    is_told(&parked, "refused 3 keys");
+    let mut new = observed(Vec::new());
+    new.replications[0].replicas[0].started = false;
+    is_told(&new, "never started");
+}
+
+#[test]
+fn the_report_is_json_with_a_version_and_seconds() {
+    let report = Report::new(&observed(vec![row(
+        "s1",
+        None,
+        Some("a"),
+        Some(NOW - 3_000),
+        false,
+    )]));
+    let json = serde_json::to_value(&report).expect("plain data");
+    assert_eq!(json["schema_version"], 1);
+    assert_eq!(json["now"], "1970-01-01T00:16:40Z");
+    assert_eq!(json["replications"][0]["replicas"][0]["lag_seconds"], 3.0);
+    assert_eq!(json["workers"][0]["heartbeat_age_seconds"], 2.0);
+}
