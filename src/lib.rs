@@ -13,7 +13,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | shell | `cli` [`http`] `config` |
+//! | shell | [`cli`] [`http`] [`config`] [`demo`] |
 //! | programs | `supervisor` |
 //! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
 //! | ports | [`dynamo`] `clock` `backoff` `budget` `task` [`telemetry`] |

@@ -108,12 +108,10 @@ pub async fn read(tables: &dyn Tables, table: &str, key: &[String]) -> Result<Ve
 }
 
 /// Compares two tables' items, given in any order. A key that one side holds twice counts as missing or extra.
-pub fn compare(mut source: Vec<(Key, Attributes)>, mut replica: Vec<(Key, Attributes)>) -> Comparison {
-    for items in [&mut source, &mut replica] {
-        items.sort_unstable_by(|(left, _), (right, _)| left.as_bytes().cmp(right.as_bytes()));
-    }
+pub fn compare(source: &[(Key, Attributes)], replica: &[(Key, Attributes)]) -> Comparison {
     let mut found = Comparison::default();
-    let (mut left, mut right) = (source.iter().peekable(), replica.iter().peekable());
+    let mut left = by_key(source).into_iter().peekable();
+    let mut right = by_key(replica).into_iter().peekable();
     loop {
         let order = match (left.peek(), right.peek()) {
             (None, None) => return found,
@@ -130,6 +128,12 @@ pub fn compare(mut source: Vec<(Key, Attributes)>, mut replica: Vec<(Key, Attrib
             (None, None) => return found,
         }
     }
+}
+
+fn by_key(items: &[(Key, Attributes)]) -> Vec<&(Key, Attributes)> {
+    let mut sorted: Vec<_> = items.iter().collect();
+    sorted.sort_unstable_by(|(left, _), (right, _)| left.as_bytes().cmp(right.as_bytes()));
+    sorted
 }
 
 /// Names of the attributes in which two items differ.
@@ -216,7 +220,7 @@ mod tests {
     fn each_difference_is_named() {
         let source = vec![item(1, "same"), item(2, "missing"), item(3, "old")];
         let replica = vec![item(4, "extra"), item(3, "new"), item(1, "same")];
-        let found = compare(source, replica);
+        let found = compare(&source, &replica);
         assert_eq!(
             (found.equal, found.missing, found.extra, found.different),
             (1, 1, 1, 1)
@@ -238,7 +242,7 @@ mod tests {
         let (key, mut attributes) = item(1, "x");
         let ours = vec![(key.clone(), attributes.clone())];
         attributes.insert("more".to_owned(), Value::Null);
-        let found = compare(ours, vec![(key, attributes)]);
+        let found = compare(&ours, &[(key, attributes)]);
         assert_eq!(
             found.examples[0].difference,
             Difference::Attributes(vec!["more".to_owned()])
@@ -253,22 +257,22 @@ mod tests {
             vec![(key, item.attributes().expect("it is an item"))]
         };
         let found = compare(
-            read(r#"{"pk":{"N":"1"},"n":{"N":"100"},"s":{"SS":["a","b"]}}"#),
-            read(r#"{"s":{"SS":["b","a"]},"n":{"N":"1E2"},"pk":{"N":"1.0"}}"#),
+            &read(r#"{"pk":{"N":"1"},"n":{"N":"100"},"s":{"SS":["a","b"]}}"#),
+            &read(r#"{"s":{"SS":["b","a"]},"n":{"N":"1E2"},"pk":{"N":"1.0"}}"#),
         );
         assert!(found.is_equal() && found.equal == 1, "{found:?}");
     }
 
     #[test]
     fn examples_are_few_and_counts_are_whole() {
-        let found = compare((0..50).map(|number| item(number, "x")).collect(), Vec::new());
+        let found = compare(&(0..50).map(|number| item(number, "x")).collect::<Vec<_>>(), &[]);
         assert_eq!((found.missing, found.examples.len()), (50, EXAMPLES_MAX));
-        assert!(compare(Vec::new(), Vec::new()).is_equal());
+        assert!(compare(&[], &[]).is_equal());
     }
 
     #[test]
     fn an_item_that_came_twice_is_not_taken_for_equal() {
-        let found = compare(vec![item(1, "x")], vec![item(1, "x"), item(1, "x")]);
+        let found = compare(&[item(1, "x")], &[item(1, "x"), item(1, "x")]);
         assert_eq!((found.equal, found.extra), (1, 1));
     }
 
@@ -278,7 +282,7 @@ mod tests {
             source in prop::collection::btree_map(0i64..30, "[ab]", 0..20),
             replica in prop::collection::btree_map(0i64..30, "[ab]", 0..20),
         ) {
-            let found = compare(table(&source), table(&replica));
+            let found = compare(&table(&source), &table(&replica));
             let both = || source.iter().filter_map(|(key, ours)| Some((ours, replica.get(key)?)));
             prop_assert_eq!(found.equal, both().filter(|(ours, theirs)| ours == theirs).count() as u64);
             prop_assert_eq!(found.different, both().filter(|(ours, theirs)| ours != theirs).count() as u64);

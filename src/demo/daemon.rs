@@ -33,6 +33,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a drain may take.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// A drain within its grace, and the last checkpoints after it, take no longer.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
 /// A running daemon. When dropped it drains on its own.
 pub(super) struct Daemon {
     board: Board,
@@ -62,6 +65,9 @@ pub enum Error {
     /// It ended before it was asked to.
     #[error("go on: the daemon ended early")]
     Ended,
+    /// It does not end although it was asked to.
+    #[error("drain the daemon within {DRAIN_MAX:?}")]
+    Drain,
     /// Its leases cannot be looked at.
     #[error(transparent)]
     Leases(#[from] crate::control::Error),
@@ -130,9 +136,11 @@ impl Daemon {
     pub(super) async fn drain(mut self, world: &World) -> Result<usize, Error> {
         self.drain.cancel();
         let thread = self.thread.take().ok_or(Error::Ended)?;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            return Err(Error::Ended);
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        match tokio::time::timeout(DRAIN_MAX, joined).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => return Err(Error::Ended),
+            Err(_) => return Err(Error::Drain),
         }
         let control = connect(&world.source, None).await;
         let control = Control::new(Arc::new(control.tables()), CONTROL_TABLE);

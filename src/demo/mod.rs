@@ -143,9 +143,6 @@ pub enum Error {
 /// answers.
 const REGION_THREADS: usize = 2;
 
-/// How long what is left of the regions may take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Runs the demo and prints its result to standard output.
 ///
 /// # Errors
@@ -161,7 +158,8 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
         .map_err(Error::System)?;
     let shown = runtime.block_on(show(args, &mut screen));
     screen.clear();
-    runtime.shutdown_timeout(END_TIMEOUT);
+    // What is left of an interrupted demo is not waited for.
+    runtime.shutdown_background();
     let summary = shown?;
     print(&summary, args.output).map_err(Error::Print)?;
     Ok(if summary.ok {

@@ -48,6 +48,11 @@ impl Screen {
                 lines: Vec::new(),
             };
         }
+        Self::plain()
+    }
+
+    /// One line after another, wherever they go.
+    pub(super) fn plain() -> Self {
         Self::Plain {
             last: (Instant::now(), Phase::Writing),
         }

@@ -169,10 +169,10 @@ impl<'a> Stage<'a> {
     pub(super) async fn compare(&mut self) -> Result<(), Error> {
         let stream = self.world.source.stream().await?;
         self.look(Phase::Comparing, stream)?;
-        for index in 0..self.world.replicas.len() {
-            let source = read(&self.world.source).await?;
-            let replica = read(&self.world.replicas[index]).await?;
-            self.compared.push(compare::compare(source, replica).into());
+        let source = read(&self.world.source).await?;
+        for replica in &self.world.replicas {
+            let replica = read(replica).await?;
+            self.compared.push(compare::compare(&source, &replica).into());
         }
         Ok(())
     }
@@ -331,3 +331,6 @@ impl Look {
         open
     }
 }
+
+#[cfg(test)]
+mod tests;
