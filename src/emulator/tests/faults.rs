@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata as _, SdkError},
     operation::put_item::{PutItemError, PutItemOutput},
 };
-use std::time::Instant;
+use tokio::time::Instant;
 
 type Put = Result<PutItemOutput, SdkError<PutItemError>>;
 
