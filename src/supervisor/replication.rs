@@ -293,7 +293,9 @@ impl Running {
             .parents_first()
             .into_iter()
             .filter(|shard| !self.rows.contains_key(&shard.id));
-        let parents: BTreeSet<_> = untracked.filter_map(|shard| self.hidden_ancestor(&shard.id)).collect();
+        let parents: BTreeSet<_> = untracked
+            .filter_map(|shard| self.hidden_ancestor(&shard.id))
+            .collect();
         let before = std::mem::take(&mut self.hidden);
         for parent in parents {
             if !self.can_be_read(&parent).await {
