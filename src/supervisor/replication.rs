@@ -5,7 +5,7 @@ mod start;
 
 pub(super) use sheet::empty;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ struct Running {
     shards: Tasks<(ShardId, Exit)>,
     live: HashMap<ShardId, Live>,
     /// Shards whose start was decided by this process.
-    fresh: HashMap<ShardId, ()>,
+    decided: HashSet<ShardId>,
     discovered_unix_ms: Option<i64>,
     stream_gap: Option<status::Gap>,
     error: Option<String>,
@@ -144,7 +144,7 @@ impl Running {
             observer: Observer::default(),
             shards: Tasks::new(),
             live: HashMap::new(),
-            fresh: HashMap::new(),
+            decided: HashSet::new(),
             discovered_unix_ms: None,
             error: None,
             applied_through: vec![None; setup.config.replicas.len()],
@@ -330,7 +330,7 @@ impl Running {
         let mut rows = Vec::new();
         while let Some(row) = created.next().await {
             match row {
-                Ok(row) => rows.push(row),
+                Ok(made) => rows.push(made),
                 Err(error) => {
                     all = false;
                     warn!(%error, "row of a shard cannot be made");
@@ -339,8 +339,10 @@ impl Running {
             }
         }
         drop(created);
-        for row in rows {
-            self.fresh.insert(row.shard.clone(), ());
+        for (row, created) in rows {
+            if created {
+                self.decided.insert(row.shard.clone());
+            }
             self.rows.insert(row.shard.clone(), row);
         }
         all
@@ -358,7 +360,7 @@ impl Running {
                 for row in self.rows.values_mut() {
                     let closed = self.lineage.get(&row.shard).is_none_or(|shard| shard.closed);
                     if self.replicas.complete(row, closed, now_unix_ms) {
-                        self.fresh.insert(row.shard.clone(), ());
+                        self.decided.insert(row.shard.clone());
                     }
                 }
                 self.replicas.new.clear();
@@ -386,8 +388,13 @@ impl Running {
         }
         let is_running = self.live.contains_key(shard);
         let is_gap = matches!(row.state, State::Gap { .. });
+        let is_elsewhere = row
+            .owner
+            .as_ref()
+            .is_some_and(|owner| *owner != self.setup.worker);
         if is_running
             || is_gap
+            || is_elsewhere
             || self.lineage.absences(shard) < ABSENT_LISTINGS
             || self.can_be_read(shard).await
         {
@@ -477,7 +484,7 @@ impl Running {
         self.fence.open_until(closes_at);
         self.observer.forget(&shard);
         self.rows.insert(shard.clone(), row.clone());
-        let is_fresh = self.fresh.remove(&shard).is_some();
+        let is_fresh = self.decided.remove(&shard);
         info!(%shard, settles, "lease taken");
         self.metrics.lease_changed(telemetry::LeaseChange::Acquired);
         let unfinished = |channel: &&Channel| !row.is_done_for(&channel.replica);
@@ -497,7 +504,8 @@ impl Running {
             clock: self.setup.clock,
             metrics: self.metrics.clone(),
             drain: self.setup.drain.clone(),
-            grace: self.setup.grace,
+            // The rest of it is for the writers and for what happens around.
+            grace: self.setup.grace.mul_f64(0.8),
         });
         self.live.insert(shard.clone(), live);
         let span = info_span!("shard", replication = self.setup.config.name, %shard);

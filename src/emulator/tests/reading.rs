@@ -58,7 +58,9 @@ async fn iterators_start_where_their_type_says() {
         .iterator(&shard, ShardIteratorType::AfterSequenceNumber, Some(&middle))
         .await;
     assert_eq!(first_value(after).await, Some(3));
+    bench.put("key-before", 76).await;
     let latest = bench.iterator(&shard, ShardIteratorType::Latest, None).await;
+    bench.region().shards(TABLE).await.expect("drained");
     assert_eq!(first_value(latest.clone()).await, None);
     bench.put("key-new", 77).await;
     bench.region().shards(TABLE).await.expect("drained");
@@ -278,11 +280,7 @@ async fn a_write_that_changes_nothing_has_no_record_and_ttl_names_the_service() 
         .send()
         .await;
     enabled.expect("time to live is on");
-    let past = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs()
-        - 60;
+    let past = crate::clock::Clock::System.unix_ms() / 1_000 - 60;
     let put = bench
         .tables
         .put_item()

@@ -155,6 +155,13 @@ async fn children_are_found_by_filter_and_settle_after_inconsistent_listings() {
         children().await;
     }
     assert!(!looks_open(&bench.describe().await));
+    let child = children().await.remove(0).shard_id.expect("an id");
+    bench.region().inconsistent_describe(false);
+    bench
+        .region()
+        .split_shard(TABLE, &child)
+        .await
+        .expect("the child is open");
     let children = children().await;
     assert_eq!(children.len(), 2);
     assert!(
@@ -226,4 +233,15 @@ async fn shards_may_split_while_clients_write() {
     assert!(reshapes > 3, "the writers were overtaken");
     bench.region().shards(TABLE).await.expect("drained");
     assert_complete(&bench.walk().await, writers * keys * rounds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_a_roll_over_is_in_the_parent() {
+    let bench = Bench::start(config()).await;
+    for value in 0..10 {
+        bench.put("key", value).await;
+        let parent = bench.region().roll(TABLE).await.expect("a shard is open");
+        let records = bench.read(&parent).await;
+        assert_eq!(records.iter().map(value_of).collect::<Vec<_>>(), [value]);
+    }
 }
