@@ -130,6 +130,22 @@ impl Code {
         }
     }
 
+    /// The one to exit with for several: first what no other attempt mends.
+    pub fn gravest(codes: impl Iterator<Item = Self>) -> Self {
+        let gravity = |code: &Self| match code {
+            Self::Success => 0,
+            Self::Negative => 1,
+            Self::Temporary => 2,
+            Self::Unavailable => 3,
+            Self::Denied => 4,
+            Self::Data => 5,
+            Self::Usage => 6,
+            Self::Config => 7,
+            Self::Bug => 8,
+        };
+        codes.max_by_key(gravity).unwrap_or(Self::Success)
+    }
+
     const fn of_control(error: &control::Error) -> Self {
         match error {
             control::Error::Call { source, .. } => Self::of_fault(source.fault),
@@ -300,6 +316,14 @@ mod tests {
         };
         assert_eq!(bind(io::ErrorKind::AddrInUse).code(), Code::Temporary);
         assert_eq!(bind(io::ErrorKind::AddrNotAvailable).code(), Code::Config);
+    }
+
+    #[test]
+    fn a_mistake_is_graver_than_a_denial_and_that_than_an_outage() {
+        let all = [Code::Unavailable, Code::Denied, Code::Success, Code::Config];
+        assert_eq!(Code::gravest(all.into_iter()), Code::Config);
+        assert_eq!(Code::gravest(all[..3].iter().copied()), Code::Denied);
+        assert_eq!(Code::gravest(std::iter::empty()), Code::Success);
     }
 
     #[test]

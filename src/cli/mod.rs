@@ -14,6 +14,7 @@
 
 mod advice;
 mod build;
+mod check_config;
 mod connections;
 mod dead_letters;
 pub mod exit;
@@ -63,6 +64,8 @@ enum Command {
     Demo(crate::demo::Args),
     /// Create the control table, and switch source streams on if asked to.
     Init(init::Args),
+    /// Check a configuration, and every table and permission that it needs.
+    CheckConfig(check_config::Args),
     /// Print the configuration in force, or a complete example.
     PrintConfig(print_config::Args),
     /// Show shards, owners, lags and what needs attention, from the control table.
@@ -110,6 +113,7 @@ fn dispatch(command: Command) -> Result<Code, Failure> {
             crate::demo::Verdict::Different => Code::Negative,
         }),
         Command::Init(args) => init::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
