@@ -31,8 +31,8 @@ const HOT_SHARE: f64 = 0.2;
 /// A large item's payload: the limit is 400 KB, and a stream record holds two images of it.
 const LARGE_BYTES: usize = 300_000;
 
-/// One in so many puts is large: 300 KB each half second at the default rate.
-const LARGE_ONE_IN: u32 = 2_000;
+/// One in so many single puts is large: about one a second at the default rate.
+const LARGE_ONE_IN: u32 = 200;
 
 /// Most items in a transaction; the service takes 100.
 const TRANSACTION_ITEMS: usize = 5;

@@ -54,14 +54,14 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "15s")]
     duration: humantime::Duration,
 
-    /// Go on until Ctrl-C, and compare then. The emulated regions keep everything in memory, which grows with each
-    /// write.
+    /// Go on until Ctrl-C, and compare then. The emulated regions keep every record in memory: at the slower rate that
+    /// this defaults to, some 150 MB a minute.
     #[arg(long, conflicts_with = "duration")]
     keep_running: bool,
 
-    /// Items written to the source each second.
-    #[arg(long, value_name = "ITEMS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    rate: u32,
+    /// Items written to the source each second; 2000 by default, 200 with --keep-running.
+    #[arg(long, value_name = "ITEMS", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    rate: Option<u32>,
 
     /// Replica tables, each in a region of its own.
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
@@ -139,6 +139,12 @@ pub enum Error {
     Print(#[source] io::Error),
 }
 
+/// Items a second: half of one core for the regions, the load and the daemon together (a third of what two cores do).
+const DEFAULT_RATE: u32 = 2_000;
+
+/// Items a second of a demo without an end, whose memory should last for a while.
+const KEPT_RATE: u32 = 200;
+
 /// Threads for the regions, whose server computes on them without yielding: one may be in a long write while the other
 /// answers.
 const REGION_THREADS: usize = 2;
@@ -203,6 +209,15 @@ fn print(summary: &Summary, output: Output) -> io::Result<()> {
 // === impl Args ===
 
 impl Args {
+    fn rate(&self) -> u32 {
+        let default = if self.keep_running {
+            KEPT_RATE
+        } else {
+            DEFAULT_RATE
+        };
+        self.rate.unwrap_or(default)
+    }
+
     /// How long load runs; without an end if absent.
     fn planned(&self) -> Option<Duration> {
         (!self.keep_running).then(|| self.duration.into())

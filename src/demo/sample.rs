@@ -100,6 +100,9 @@ impl Sampler {
 impl Sample {
     /// One line for a log.
     pub(super) fn line(&self) -> String {
+        if self.phase == Phase::Comparing {
+            return self.time();
+        }
         let mut line = format!("{}  {}", self.time(), self.source());
         for (index, replica) in self.now.replicas.iter().enumerate() {
             line.push_str(&format!(" | {} {}", replica.name, self.replica(index)));
@@ -113,7 +116,7 @@ impl Sample {
         match (self.phase, self.planned) {
             (Phase::Writing, Some(planned)) => format!("{seconds:>5.1} of {:.1} s", planned.as_secs_f64()),
             (Phase::Writing, None) => format!("{seconds:>5.1} s"),
-            (Phase::CatchingUp, _) => format!("{seconds:>5.1} s, load has ended, catching up"),
+            (Phase::CatchingUp, _) => format!("{seconds:>5.1} s, catching up"),
             (Phase::Comparing, _) => format!("{seconds:>5.1} s, comparing the tables"),
         }
     }
@@ -121,9 +124,10 @@ impl Sample {
     /// What the source does.
     pub(super) fn source(&self) -> String {
         let Counts { written, shards, .. } = &self.now;
+        let rate = self.written_rate.filter(|_| self.phase == Phase::Writing);
         format!(
             "written {}  {} items  shards {} active, {} ended",
-            shown(self.written_rate),
+            shown(rate),
             grouped(*written),
             shards.active,
             shards.ended

@@ -23,8 +23,11 @@ use crate::key::Key;
 use crate::supervisor::status::{self, Status};
 use crate::task::Tasks;
 
-/// How often progress is looked at and shown: the daemon renews its numbers twice a second.
+/// How often progress is looked at after the load: the daemon renews its numbers twice a second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// While load runs, progress is looked at this often at least.
+const LOOK_LATEST: Duration = Duration::from_secs(1);
 
 /// Longer than anybody waits.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 10);
@@ -38,6 +41,8 @@ pub(super) struct Stage<'a> {
     world: World,
     daemon: Daemon,
     seed: u64,
+    /// Items that should be written each second.
+    rate: u32,
     load: Load,
     reshaped: Arc<Mutex<Reshaped>>,
     /// Ends the load and the reshaping.
@@ -70,7 +75,7 @@ impl<'a> Stage<'a> {
         let daemon = Daemon::start(&world).await?;
         announce(screen, args, &world, &daemon);
         let stop = CancellationToken::new();
-        let load = Load::start(&world.source.wire(), TABLE, args.rate, seed, &stop);
+        let load = Load::start(&world.source.wire(), TABLE, args.rate(), seed, &stop);
         let reshaped = Arc::new(Mutex::new(Reshaped::default()));
         let (seen, stream) = watch::channel(Stream::default());
         let mut beside = Tasks::new();
@@ -85,6 +90,7 @@ impl<'a> Stage<'a> {
             world,
             daemon,
             seed,
+            rate: args.rate(),
             load,
             reshaped,
             stop,
@@ -107,17 +113,18 @@ impl<'a> Stage<'a> {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let end = self.started + planned.unwrap_or(FOREVER);
-        let mut ticks = looks();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(end) => break,
-                _ = ticks.tick() => {
-                    let stream = *self.stream.borrow();
-                    self.look(Phase::Writing, stream).map(drop)?;
-                }
+                // The daemon is looked at right after the stream, so that no change counts as settled before it counts
+                // as written. A stream that is slow to be seen does not hold up the rest.
+                Ok(()) = self.stream.changed() => {}
+                () = tokio::time::sleep(LOOK_LATEST) => {}
             }
+            let stream = *self.stream.borrow_and_update();
+            self.look(Phase::Writing, stream)?;
             let tally = self.load.tally();
             if let Some(error) = tally
                 .first_error
@@ -196,6 +203,7 @@ impl<'a> Stage<'a> {
             schema_version: 1,
             ok: self.problems.is_empty() && replicas.iter().all(summary::Replica::is_equal),
             seed: self.seed,
+            rate: self.rate,
             load_seconds: self.load_took.as_secs_f64(),
             catch_up_seconds: self.catch_up_took.as_secs_f64(),
             source: summary::Source {
@@ -250,25 +258,28 @@ fn announce(screen: &Screen, args: &Args, world: &World, daemon: &Daemon) {
     if args.output == Output::Json {
         return screen.say(&format!("status: {}", daemon.url()));
     }
-    let names: Vec<_> = world.replicas.iter().map(|site| site.region.name()).collect();
+    let replicas = match world.replicas.len() {
+        1 => "1 replica".to_owned(),
+        count => format!("{count} replicas"),
+    };
     screen.say(&format!(
-        "replicating table {TABLE} from {SOURCE_REGION} to {} (all emulated in this process)",
-        names.join(", ")
+        "replicating table {TABLE} from {SOURCE_REGION} to {replicas}, all emulated in this process"
     ));
     let end = match args.planned() {
         Some(planned) => format!("for {}", humantime::format_duration(planned)),
         None => "until Ctrl-C".to_owned(),
     };
     screen.say(&format!(
-        "writing {} items/s {end}; {} shards, one splits or rolls over every 2 s",
-        summary::grouped(args.rate.into()),
+        "writing {} items/s {end}; {} shards at first, every 2 s one splits or rolls over",
+        summary::grouped(args.rate().into()),
         args.shards
     ));
-    screen.say(&format!(
-        "status page: {}   metrics: {}metrics",
-        daemon.url(),
-        daemon.url()
-    ));
+    let hint = if args.keep_running {
+        ""
+    } else {
+        " (--keep-running leaves time to look)"
+    };
+    screen.say(&format!("status page: {}{hint}", daemon.url()));
 }
 
 fn looks() -> tokio::time::Interval {

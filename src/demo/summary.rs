@@ -10,6 +10,9 @@ use super::load;
 use super::sample::settled;
 use crate::supervisor::status::Ledger;
 
+/// A load that reaches this share of the asked rate is as asked: it ends with whole requests.
+const RATE_REACHED: f64 = 0.9;
+
 /// The whole result.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -18,6 +21,8 @@ pub(super) struct Summary {
     /// Whether every replica is equal to the source, and nothing is unaccounted for.
     pub(super) ok: bool,
     pub(super) seed: u64,
+    /// Items a second that were asked for.
+    pub(super) rate: u32,
     pub(super) load_seconds: f64,
     pub(super) catch_up_seconds: f64,
     pub(super) source: Source,
@@ -112,7 +117,17 @@ impl Replica {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
         self.source.write(f)?;
+        let written = self.source.written.items() as f64 / self.load_seconds.max(0.001);
+        if written < f64::from(self.rate) * RATE_REACHED {
+            writeln!(
+                f,
+                "  rate     {} items/s instead of {}: the emulated source takes no more here",
+                grouped(written.round() as u64),
+                grouped(self.rate.into())
+            )?;
+        }
         for replica in &self.replicas {
             replica.write(f)?;
         }
@@ -136,7 +151,7 @@ impl fmt::Display for Summary {
 impl Source {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let written = &self.written;
-        writeln!(f, "source   {} table {}", self.region, self.table)?;
+        writeln!(f, "source   table {} in {}", self.table, self.region)?;
         writeln!(
             f,
             "  written  {} items in {} requests: {} put, {} updated, {} deleted",
@@ -153,15 +168,11 @@ impl Source {
             grouped(written.in_transactions),
             grouped(written.large),
         )?;
+        writeln!(f, "  stream   {} records", grouped(self.records))?;
         writeln!(
             f,
-            "  stream   {} records; shards: {} in all, {} split, {} rolled over, {} of {} closed ones read to the end",
-            grouped(self.records),
-            self.shards,
-            self.splits,
-            self.rolls,
-            self.shards_ended,
-            self.shards_closed,
+            "  shards   {} in all: {} split, {} rolled over; {} of {} closed ones read to the end",
+            self.shards, self.splits, self.rolls, self.shards_ended, self.shards_closed,
         )
     }
 }
@@ -292,6 +303,7 @@ mod tests {
             schema_version: 1,
             ok: false,
             seed: 7,
+            rate: 200,
             load_seconds: 15.0,
             catch_up_seconds: 0.5,
             source: Source {
@@ -314,6 +326,7 @@ mod tests {
             text.contains("NOT EQUAL: 1 missing") && text.contains("missing {}"),
             "{text}"
         );
+        assert!(text.contains("0 items/s instead of 200"), "{text}");
         assert!(
             text.contains("problem: something") && text.contains("failed: 0 of 1"),
             "{text}"

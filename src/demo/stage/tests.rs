@@ -95,10 +95,7 @@ async fn a_replica_that_does_not_catch_up_is_told() {
     stage.compare().await.expect("tables that can be read");
     replica.unlimit_writes(TABLE);
     let summary = stage.close().await.expect("a drained daemon");
-    assert!(
-        !summary.ok && !summary.replicas[0].is_equal() && summary.replicas[1].is_equal(),
-        "{summary}"
-    );
+    assert!(!summary.ok && !summary.replicas[0].is_equal(), "{summary}");
     assert!(
         summary
             .problems
