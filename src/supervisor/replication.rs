@@ -528,8 +528,7 @@ impl Running {
             clock: self.setup.clock,
             metrics: self.metrics.clone(),
             drain: self.setup.drain.clone(),
-            // The rest of it is for the writers and for what happens around.
-            grace: self.setup.grace.mul_f64(0.8),
+            grace: self.setup.grace,
         });
         self.live.insert(shard.clone(), live);
         let span = info_span!("shard", replication = self.setup.config.name, %shard);
