@@ -13,7 +13,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | shell | `cli` [`http`] `config` |
+//! | shell | [`cli`] [`http`] [`config`] [`demo`] |
 //! | programs | `supervisor` |
 //! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
 //! | ports | [`dynamo`] `clock` `backoff` `budget` `task` [`telemetry`] |
@@ -27,6 +27,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+#[cfg(feature = "emulator")]
+pub mod demo;
 pub mod dynamo;
 #[cfg(feature = "emulator")]
 pub mod emulator;

@@ -182,6 +182,18 @@ impl Position {
         matches!(self, Self::End)
     }
 
+    /// For a start by time, the time from which on records matter, in milliseconds since 1970. "From now on" is taken
+    /// a little earlier when it is remembered as a time: by more than a worker's clock is ahead of the service's. A
+    /// change that is applied although it was made just before does no harm.
+    pub fn from_unix_ms(&self) -> Option<i64> {
+        const CLOCK_SLACK_MS: i64 = 10_000;
+        match self {
+            Self::At { unix_ms } => Some(*unix_ms),
+            Self::Latest { since_unix_ms } => Some(since_unix_ms - CLOCK_SLACK_MS),
+            Self::TrimHorizon | Self::After(_) | Self::End => None,
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::TrimHorizon | Self::Latest { .. } | Self::At { .. } => 0,

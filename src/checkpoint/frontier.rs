@@ -63,6 +63,7 @@ impl Frontier {
             self.reached.advance(&Checkpoint {
                 position: lot.position,
                 applied_through_unix_ms: lot.newest_unix_ms.map(|newest| newest - ROUNDING_MS),
+                ..self.reached
             });
             moved = true;
         }
@@ -105,7 +106,7 @@ mod tests {
     }
 
     fn frontier() -> Frontier {
-        Frontier::new(Checkpoint::starting(Position::TrimHorizon))
+        Frontier::new(Checkpoint::starting(Position::TrimHorizon, 0))
     }
 
     #[test]

@@ -18,13 +18,16 @@ pub struct Checkpoint {
     /// Every change of this shard made up to this time, in milliseconds since 1970, is durable in the replica;
     /// `None` as long as nothing proves any time.
     pub applied_through_unix_ms: Option<i64>,
+    /// When the replica's start in this shard was decided, in milliseconds since 1970. What the stream had trimmed by
+    /// then was never wanted; what it trims later is lost unless it was read.
+    pub decided_unix_ms: i64,
 }
 
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// A replica that has yet to start, at `position`.
-    pub fn starting(position: Position) -> Self {
+    /// A replica that has yet to start, at `position`, as is decided now.
+    pub fn starting(position: Position, decided_unix_ms: i64) -> Self {
         let applied_through_unix_ms = match position {
             // What was made before the start does not concern the replica.
             Position::Latest { since_unix_ms } => Some(since_unix_ms),
@@ -34,7 +37,13 @@ impl Checkpoint {
         Self {
             position,
             applied_through_unix_ms,
+            decided_unix_ms,
         }
+    }
+
+    /// Every record of the shard that was made up to this time is durable in the replica or was never wanted.
+    pub fn read_through_unix_ms(&self) -> i64 {
+        self.applied_through_unix_ms.unwrap_or(self.decided_unix_ms)
     }
 
     /// Takes over what `other` has reached beyond this; whatever lies behind is ignored.
@@ -55,6 +64,7 @@ mod tests {
         Checkpoint {
             position,
             applied_through_unix_ms: through,
+            decided_unix_ms: 0,
         }
     }
 
@@ -63,7 +73,7 @@ mod tests {
         let mut checkpoint = at("100", Some(7));
         checkpoint.advance(&at("99", Some(9)));
         assert_eq!(checkpoint, at("100", Some(9)));
-        checkpoint.advance(&Checkpoint::starting(Position::TrimHorizon));
+        checkpoint.advance(&Checkpoint::starting(Position::TrimHorizon, 0));
         assert_eq!(checkpoint, at("100", Some(9)));
         checkpoint.advance(&at("101", None));
         assert_eq!(checkpoint, at("101", Some(9)));

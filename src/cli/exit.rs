@@ -75,6 +75,10 @@ pub enum Failure {
     /// The drain was cut short; what was not applied is read again by the next worker.
     #[error("drain within {0:?}: leases run out and the next worker goes on from the checkpoints")]
     Grace(Duration),
+    /// The demo could not be run to its end.
+    #[cfg(feature = "emulator")]
+    #[error(transparent)]
+    Demo(#[from] crate::demo::Error),
     /// Standard output or input.
     #[error("use standard input or output")]
     Stream(#[source] io::Error),
@@ -174,6 +178,10 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Logs(_) => Code::Config,
             Self::Usage(_) => Code::Usage,
+            #[cfg(feature = "emulator")]
+            Self::Demo(crate::demo::Error::Logs(_)) => Code::Config,
+            #[cfg(feature = "emulator")]
+            Self::Demo(_) => Code::Negative,
             // Whoever has the port may be about to end, such as this program's predecessor.
             Self::Http(http::Error::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
                 Code::Temporary

@@ -59,6 +59,9 @@ struct Arguments {
 enum Command {
     /// Replicate until told to stop.
     Run(run::Args),
+    /// Show the daemon at work on emulated regions, and prove that the replicas are equal.
+    #[cfg(feature = "emulator")]
+    Demo(crate::demo::Args),
     /// Create the control table, and switch source streams on if asked to.
     Init(init::Args),
     /// Check a configuration, and every table and permission that it needs.
@@ -104,6 +107,11 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<Code, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
+        #[cfg(feature = "emulator")]
+        Command::Demo(args) => Ok(match crate::demo::run(&args)? {
+            crate::demo::Verdict::Equal => Code::Success,
+            crate::demo::Verdict::Different => Code::Negative,
+        }),
         Command::Init(args) => init::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),

@@ -22,6 +22,9 @@ pub(super) enum Malformed {
         #[source]
         source: key::Malformed,
     },
+    /// An item in it has no key.
+    #[error("find out which item an entry of the answer is about")]
+    Identity(#[source] key::Malformed),
     /// A sequence number in it is none.
     #[error("read the sequence number at byte {at}")]
     Sequence {
@@ -49,6 +52,12 @@ pub(super) enum Malformed {
     /// It speaks of an item that was not asked for.
     #[error("find the key {0} in the request")]
     Stranger(Key),
+}
+
+/// Takes any value and forgets it.
+pub(super) fn skip(scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+    scanner.value()?;
+    Ok(())
 }
 
 /// Takes any value; `None` for `null`.

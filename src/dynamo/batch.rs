@@ -12,6 +12,13 @@ use crate::key::{self, Key};
 /// Bytes around the changes of a request, the table's name twice as long for escapes.
 const FRAME_BYTES: usize = 80;
 
+/// The keys of a request, to find the entries of its answer among.
+struct Asked<'a> {
+    keys: Vec<&'a Key>,
+    /// The names of the table's key attributes.
+    names: Vec<String>,
+}
+
 /// The request that applies `changes` to `table`.
 pub(super) fn write_body(table: &str, changes: &[Change]) -> Vec<u8> {
     let items: usize = changes.iter().map(Change::request_bytes).sum();
@@ -41,9 +48,9 @@ pub(super) fn read_written(body: &Bytes, changes: &[Change]) -> Result<Written, 
     let mut consumed_units = 0.0;
     Scanner::new(body).object::<Malformed>(|name, scanner| {
         match name {
-            b"UnprocessedItems" => unprocessed = Some(read_unprocessed(body, scanner, changes)?),
+            b"UnprocessedItems" => unprocessed = Some(read_unprocessed(scanner, changes)?),
             b"ConsumedCapacity" => consumed_units = read_consumed(scanner)?,
-            _ => drop(scanner.value()?),
+            _ => answer::skip(scanner)?,
         }
         Ok(())
     })?;
@@ -77,48 +84,28 @@ pub(super) fn fetch_body(table: &str, keys: &[Key]) -> Vec<u8> {
 
 /// The items in the answer, each at the place of its key in `keys`.
 pub(super) fn read_fetched(body: &Bytes, keys: &[Key]) -> Result<Fetched, Malformed> {
-    let Some(first) = keys.first() else {
-        return Ok(Fetched::default());
-    };
-    let names = names_of(first)?;
-    let index_of = |text: &[u8], at| {
-        let key = Key::of_item(text, &names).map_err(|source| Malformed::Key { at, source })?;
-        let index = keys.iter().position(|wanted| *wanted == key);
-        index.ok_or(Malformed::Stranger(key))
-    };
+    let asked = Asked::new(keys)?;
     let mut items = None;
     let mut unprocessed = Vec::new();
     Scanner::new(body).object::<Malformed>(|name, scanner| {
         match name {
             b"Responses" => {
-                let mut found = vec![None; keys.len()];
+                let mut found: Vec<Option<Item>> = vec![None; keys.len()];
                 scanner.object::<Malformed>(|_table, scanner| {
                     for item in answer::items(body, scanner)? {
-                        let index = index_of(item.as_bytes(), 0)?;
+                        let index = asked.index_of(item.as_bytes())?;
                         found[index] = Some(item);
                     }
                     Ok(())
                 })?;
                 items = Some(found);
             }
-            b"UnprocessedKeys" => scanner.object::<Malformed>(|_table, scanner| {
-                scanner.object::<Malformed>(|name, scanner| {
-                    if name != b"Keys" {
-                        return Ok(drop(scanner.value()?));
-                    }
-                    scanner.array::<Malformed>(|scanner| {
-                        let range = scanner.value()?;
-                        let at = range.start;
-                        unprocessed.push(index_of(scanner.slice(range), at)?);
-                        Ok(())
-                    })
-                })
-            })?,
-            _ => drop(scanner.value()?),
+            b"UnprocessedKeys" => read_unread(scanner, &asked, &mut unprocessed)?,
+            _ => answer::skip(scanner)?,
         }
         Ok(())
     })?;
-    let items: Vec<Option<Item>> = items.ok_or(Malformed::Absent {
+    let items = items.ok_or(Malformed::Absent {
         at: 0,
         member: "Responses",
     })?;
@@ -130,22 +117,28 @@ pub(super) fn push_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always written to memory");
 }
 
-fn read_unprocessed(
-    body: &Bytes,
-    scanner: &mut Scanner<'_>,
-    changes: &[Change],
-) -> Result<Vec<usize>, Malformed> {
+/// `{"table":[{"PutRequest":{"Item":…}},{"DeleteRequest":{"Key":…}}]}`
+fn read_unprocessed(scanner: &mut Scanner<'_>, changes: &[Change]) -> Result<Vec<usize>, Malformed> {
     let mut indexes = Vec::new();
+    // Nearly always.
+    if scanner
+        .clone()
+        .value()
+        .is_ok_and(|range| scanner.slice(range) == b"{}")
+    {
+        scanner.value()?;
+        return Ok(indexes);
+    }
+    let asked = Asked::new(changes.iter().map(|change| &change.key))?;
     scanner.object::<Malformed>(|_table, scanner| {
         scanner.array::<Malformed>(|scanner| {
             scanner.object::<Malformed>(|request, scanner| {
                 if !matches!(request, b"PutRequest" | b"DeleteRequest") {
-                    return Ok(drop(scanner.value()?));
+                    return answer::skip(scanner);
                 }
                 scanner.object::<Malformed>(|_item_or_key, scanner| {
                     let range = scanner.value()?;
-                    let at = range.start;
-                    indexes.push(index_of(&body[range], at, changes)?);
+                    indexes.push(asked.index_of(scanner.slice(range))?);
                     Ok(())
                 })
             })
@@ -154,32 +147,24 @@ fn read_unprocessed(
     Ok(indexes)
 }
 
-fn index_of(text: &[u8], at: usize, changes: &[Change]) -> Result<usize, Malformed> {
-    let Some(first) = changes.first() else {
-        return Err(Malformed::Absent {
-            at,
-            member: "no request at all",
-        });
-    };
-    let names = names_of(&first.key)?;
-    let key = Key::of_item(text, &names).map_err(|source| Malformed::Key { at, source })?;
-    let index = changes.iter().position(|change| change.key == key);
-    index.ok_or(Malformed::Stranger(key))
-}
-
-/// The names of a key's attributes.
-fn names_of(key: &Key) -> Result<Vec<String>, Malformed> {
-    let mut names = Vec::with_capacity(2);
-    Scanner::new(key.as_bytes()).object::<Malformed>(|name, scanner| {
-        scanner.value()?;
-        let name = answer::unescaped(name).map_err(|source| Malformed::Key {
-            at: 0,
-            source: key::Malformed::Text(source),
-        })?;
-        names.push(name);
-        Ok(())
-    })?;
-    Ok(names)
+/// `{"table":{"Keys":[…],…}}`
+fn read_unread(
+    scanner: &mut Scanner<'_>,
+    asked: &Asked<'_>,
+    indexes: &mut Vec<usize>,
+) -> Result<(), Malformed> {
+    scanner.object::<Malformed>(|_table, scanner| {
+        scanner.object::<Malformed>(|name, scanner| {
+            if name != b"Keys" {
+                return answer::skip(scanner);
+            }
+            scanner.array::<Malformed>(|scanner| {
+                let range = scanner.value()?;
+                indexes.push(asked.index_of(scanner.slice(range))?);
+                Ok(())
+            })
+        })
+    })
 }
 
 fn read_consumed(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
@@ -192,7 +177,7 @@ fn read_consumed(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
         scanner.object::<Malformed>(|name, scanner| {
             let range = scanner.value()?;
             if name == b"CapacityUnits" {
-                let text = std::str::from_utf8(scanner.slice(range.clone())).unwrap_or_default();
+                let text = std::str::from_utf8(scanner.slice(range)).unwrap_or_default();
                 units += text
                     .parse::<f64>()
                     .map_err(|_| answer::value(text.as_bytes(), 0..text.len(), "a number"))?;
@@ -201,6 +186,37 @@ fn read_consumed(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
         })
     })?;
     Ok(units)
+}
+
+// === impl Asked ===
+
+impl<'a> Asked<'a> {
+    fn new(keys: impl IntoIterator<Item = &'a Key>) -> Result<Self, Malformed> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let names = match keys.first() {
+            Some(first) => names_of(first)?,
+            None => Vec::new(),
+        };
+        Ok(Self { keys, names })
+    }
+
+    /// The place of the key that an item or a key's text has.
+    fn index_of(&self, text: &[u8]) -> Result<usize, Malformed> {
+        let key = Key::of_item(text, &self.names).map_err(Malformed::Identity)?;
+        let index = self.keys.iter().position(|asked| **asked == key);
+        index.ok_or(Malformed::Stranger(key))
+    }
+}
+
+fn names_of(key: &Key) -> Result<Vec<String>, Malformed> {
+    let mut names = Vec::with_capacity(2);
+    Scanner::new(key.as_bytes()).object::<Malformed>(|name, scanner| {
+        answer::skip(scanner)?;
+        let name = answer::unescaped(name).map_err(key::Malformed::Text);
+        names.push(name.map_err(Malformed::Identity)?);
+        Ok(())
+    })?;
+    Ok(names)
 }
 
 #[cfg(test)]

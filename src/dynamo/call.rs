@@ -33,7 +33,13 @@ pub struct Call {
 /// Is told of each call when it has ended, in the task that made it.
 pub type Observer = Arc<dyn Fn(Call) + Send + Sync>;
 
+/// What an SDK call gave, unless its deadline passed.
+type Attempt<T, E> = Result<Result<T, SdkError<E, HttpResponse>>, tokio::time::error::Elapsed>;
+
 /// Makes the calls of one client.
+///
+/// The future of an SDK call takes 8 kB, and each `async fn` that it is moved through doubles that. So it is
+/// pinned where it is made and comes here by reference.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) service: &'static str,
@@ -103,7 +109,7 @@ impl Caller {
         &self,
         operation: &'static str,
         limit: Duration,
-        exchanged: Exchanged<Result<Result<T, SdkError<E, HttpResponse>>, tokio::time::error::Elapsed>>,
+        exchanged: Exchanged<Attempt<T, E>>,
     ) -> Result<(T, Option<Bytes>), Error>
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,

@@ -63,12 +63,16 @@ impl Failure<'_> {
             SdkError::ServiceError(context) => self.answered(context.err().meta(), context.raw()),
             SdkError::ResponseError(context) => self.broke_off(context.raw(), &error),
             SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-                Some(error) => self.undelivered(error),
-                None => self.error(Fault::Unanswered, chain(&error)),
+                Some(error) if self.transmitted => self.undelivered(error),
+                Some(error) => self.untransmitted(error),
+                None => self.error(Fault::Unanswered, root(&error)),
             },
             SdkError::ConstructionFailure(_) => self.error(Fault::Invalid, root(&error)),
             _ => self.error(Fault::Unanswered, format!("{} ({})", root(&error), self.address)),
         };
+        if told.fault == Fault::Invalid && causes(&error).any(quotes_request) {
+            return told;
+        }
         Error {
             source: Some(Box::new(error)),
             ..told
@@ -120,22 +124,31 @@ impl Failure<'_> {
             client.is_some_and(|error| error.is_connect())
                 || connection.is_some_and(hyper::Error::is_canceled)
         });
-        let fault = match (self.transmitted, connecting) {
-            // Before a request goes to the network only credentials can fail.
-            (false, _) => Fault::Denied,
-            (true, true) => Fault::Transient,
-            (true, false) => Fault::Unanswered,
+        let fault = match connecting {
+            true => Fault::Transient,
+            false => Fault::Unanswered,
         };
-        let message = match fault {
-            Fault::Denied => chain(error),
-            _ => format!("{} ({})", root(error), self.address),
-        };
-        self.error(fault, message)
+        self.error(fault, format!("{} ({})", root(error), self.address))
+    }
+
+    /// Before a request goes to the network only the credentials or the endpoint can fail.
+    fn untransmitted(&self, error: &ConnectorError) -> Error {
+        let cause = error.source().unwrap_or(error);
+        if quotes_request(cause) {
+            return self.error(Fault::Invalid, format!("{} ({})", root(cause), self.address));
+        }
+        self.error(Fault::Denied, chain(cause))
     }
 
     fn error(&self, fault: Fault, message: String) -> Error {
         Error::new(self.operation, fault, message)
     }
+}
+
+/// Whether this is the client's complaint about an endpoint that is no URL. Its text holds the whole request,
+/// items and all, so neither it nor its parents may reach a log.
+fn quotes_request(error: &(dyn StdError + 'static)) -> bool {
+    error.to_string().starts_with("failed to apply endpoint")
 }
 
 /// The meaning of a service's error code; `None` for one that is not known.

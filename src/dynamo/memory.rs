@@ -23,6 +23,8 @@ struct State {
     batches: Vec<Vec<String>>,
     scripted: VecDeque<Scripted>,
     poison: Option<String>,
+    description: Option<Table>,
+    broken: Option<String>,
 }
 
 enum Scripted {
@@ -55,6 +57,16 @@ impl Memory {
     /// A batch with an item that contains `marker` is refused as invalid.
     pub(crate) fn refuse_items_with(&self, marker: &str) {
         self.state().poison = Some(marker.to_owned());
+    }
+
+    /// Every table is described like this.
+    pub(crate) fn describe_as(&self, table: Table) {
+        self.state().description = Some(table);
+    }
+
+    /// From now on writes of items to `table` fail, or succeed again.
+    pub(crate) fn break_table(&self, table: &str, broken: bool) {
+        self.state().broken = broken.then(|| table.to_owned());
     }
 
     /// No item is poison any more.
@@ -127,6 +139,9 @@ impl State {
     fn write(&mut self, table: &str, changes: &[Change]) -> Result<Written, Error> {
         self.batches
             .push(changes.iter().map(|change| change.key.to_string()).collect());
+        if self.broken.as_deref() == Some(table) {
+            return Err(fault("BatchWriteItem", Fault::Transient));
+        }
         let scripted = self.scripted.pop_front();
         if let Some(Scripted::Failed(reason)) = scripted {
             return Err(fault("BatchWriteItem", reason));
@@ -177,7 +192,12 @@ fn row_key(table: &str, row: &Attributes) -> (String, String, String) {
 
 impl Tables for Memory {
     fn describe<'a>(&'a self, _table: &'a str) -> Future<'a, Table> {
-        ready(Err(fault("DescribeTable", Fault::Missing)))
+        ready(
+            self.state()
+                .description
+                .clone()
+                .ok_or_else(|| fault("DescribeTable", Fault::Missing)),
+        )
     }
 
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {

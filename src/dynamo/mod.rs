@@ -21,6 +21,8 @@ mod schema;
 mod server_tests;
 mod streams;
 #[cfg(test)]
+mod streams_tests;
+#[cfg(test)]
 mod stub;
 mod tables;
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Vec<Record>, Option<Iterator>), Mal
         match name {
             b"Records" => records = Some(parse_records(body, scanner)?),
             b"NextShardIterator" => next = answer::text(scanner)?.map(Iterator),
-            _ => drop(scanner.value()?),
+            _ => answer::skip(scanner)?,
         }
         Ok(())
     })?;
@@ -73,7 +73,7 @@ fn parse_record(body: &Bytes, scanner: &mut Scanner<'_>) -> Result<Record, Malfo
             b"eventName" => draft.name = Some(scanner.string()?),
             b"dynamodb" => parse_change(body, scanner, &mut draft)?,
             b"userIdentity" => draft.by_ttl = parse_identity(scanner)?,
-            _ => drop(scanner.value()?),
+            _ => answer::skip(scanner)?,
         }
         Ok(())
     })?;
@@ -93,7 +93,7 @@ fn parse_change(body: &Bytes, scanner: &mut Scanner<'_>, draft: &mut Draft) -> R
                 let time = time.ok_or_else(|| answer::value(body, range, "seconds since 1970"))?;
                 draft.created_unix_ms = Some(time);
             }
-            _ => drop(scanner.value()?),
+            _ => answer::skip(scanner)?,
         }
         Ok(())
     })

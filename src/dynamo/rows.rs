@@ -53,7 +53,7 @@ pub(super) fn read_rows(body: &Bytes) -> Result<Rows, Malformed> {
         match name {
             b"Items" => rows = Some(answer::items(body, scanner)?),
             b"LastEvaluatedKey" => next = answer::item(body, scanner)?,
-            _ => drop(scanner.value()?),
+            _ => answer::skip(scanner)?,
         }
         Ok(())
     })?;

@@ -1,5 +1,6 @@
 //! Tables themselves: describing them, creating one of ours, switching a stream on.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
@@ -32,17 +33,19 @@ pub(super) async fn describe(tables: &SdkTables, table: &str) -> Result<Table, E
 }
 
 pub(super) async fn create(tables: &SdkTables, table: &str) -> Result<(), Error> {
-    let call = tables
-        .client
-        .create_table()
-        .table_name(table)
-        .billing_mode(BillingMode::PayPerRequest)
-        .set_attribute_definitions(Some(vec![definition("pk")?, definition("sk")?]))
-        .set_key_schema(Some(vec![
-            element("pk", KeyType::Hash)?,
-            element("sk", KeyType::Range)?,
-        ]))
-        .send();
+    let call = pin!(
+        tables
+            .client
+            .create_table()
+            .table_name(table)
+            .billing_mode(BillingMode::PayPerRequest)
+            .set_attribute_definitions(Some(vec![definition("pk")?, definition("sk")?]))
+            .set_key_schema(Some(vec![
+                element("pk", KeyType::Hash)?,
+                element("sk", KeyType::Range)?,
+            ]))
+            .send()
+    );
     match tables.caller.typed(CREATE, tables.limits.read, call).await {
         Ok(_) => {
             wait_until(tables, table, is_active).await?;
@@ -71,18 +74,20 @@ pub(super) async fn enable_stream(tables: &SdkTables, table: &str) -> Result<(),
         .stream_view_type(StreamViewType::NewAndOldImages)
         .build()
         .map_err(|error| Error::new(UPDATE, Fault::Invalid, error.to_string()))?;
-    let call = tables
-        .client
-        .update_table()
-        .table_name(table)
-        .stream_specification(specification)
-        .send();
+    let call = pin!(
+        tables
+            .client
+            .update_table()
+            .table_name(table)
+            .stream_specification(specification)
+            .send()
+    );
     tables.caller.typed(UPDATE, tables.limits.read, call).await?;
     wait_until(tables, table, has_stream).await
 }
 
 async fn fetch(tables: &SdkTables, table: &str) -> Result<TableDescription, Error> {
-    let call = tables.client.describe_table().table_name(table).send();
+    let call = pin!(tables.client.describe_table().table_name(table).send());
     let output = tables.caller.typed(DESCRIBE, tables.limits.read, call).await?;
     output
         .table
@@ -122,12 +127,14 @@ async fn expire_rows(tables: &SdkTables, table: &str) {
         Ok(specification) => specification,
         Err(error) => return tracing::warn!(table, error = %error, "rows will not expire"),
     };
-    let call = tables
-        .client
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(specification)
-        .send();
+    let call = pin!(
+        tables
+            .client
+            .update_time_to_live()
+            .table_name(table)
+            .time_to_live_specification(specification)
+            .send()
+    );
     if let Err(error) = tables.caller.typed(EXPIRE, tables.limits.read, call).await {
         tracing::warn!(table, error = %error, "rows will not expire");
     }

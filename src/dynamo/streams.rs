@@ -1,5 +1,7 @@
 //! [`Streams`] over the SDK's client.
 
+use std::pin::pin;
+
 use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::operation::get_records::GetRecordsOutput;
 use aws_sdk_dynamodbstreams::types::{
@@ -47,13 +49,14 @@ impl SdkStreams {
             ),
             _ => None,
         };
-        let call = self
-            .client
-            .describe_stream()
-            .stream_arn(stream.as_str())
-            .set_exclusive_start_shard_id(what.after.as_ref().map(ToString::to_string))
-            .set_shard_filter(filter)
-            .send();
+        let call = pin!(
+            self.client
+                .describe_stream()
+                .stream_arn(stream.as_str())
+                .set_exclusive_start_shard_id(what.after.as_ref().map(ToString::to_string))
+                .set_shard_filter(filter)
+                .send()
+        );
         let output = self.caller.typed(DESCRIBE, self.limits.read, call).await?;
         let description = output
             .stream_description
@@ -93,7 +96,10 @@ impl SdkStreams {
                 return Err(Error::new(ITERATOR, Fault::Invalid, message));
             }
         };
-        let output = self.caller.typed(ITERATOR, self.limits.read, call.send()).await;
+        let output = self
+            .caller
+            .typed(ITERATOR, self.limits.read, pin!(call.send()))
+            .await;
         let output = output.map_err(|error| match position {
             Position::At { .. } => refused_time(error),
             _ => error,
@@ -105,12 +111,13 @@ impl SdkStreams {
     }
 
     async fn get_records(&self, iterator: &Iterator, limit: u32) -> Result<Page, Error> {
-        let call = self
-            .client
-            .get_records()
-            .shard_iterator(&iterator.0)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .send();
+        let call = pin!(
+            self.client
+                .get_records()
+                .shard_iterator(&iterator.0)
+                .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+                .send()
+        );
         let exchange = Exchange::keep(|| Output::erase(GetRecordsOutput::builder().build()));
         let body = self.caller.raw(RECORDS, self.limits.read, exchange, call).await?;
         let (records, next) = records::parse(&body).map_err(|malformed| unreadable(RECORDS, malformed))?;

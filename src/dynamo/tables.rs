@@ -1,5 +1,7 @@
 //! [`Tables`] over the SDK's client.
 
+use std::pin::pin;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemOutput;
 use aws_sdk_dynamodb::operation::batch_write_item::BatchWriteItemOutput;
@@ -64,11 +66,12 @@ impl SdkTables {
         let empty = || Output::erase(BatchWriteItemOutput::builder().build());
         let exchange = Exchange::send(target!(BatchWriteItem), body, empty);
         // The typed input only tells the endpoint rules which table it is about; so in all calls below.
-        let call = self
-            .client
-            .batch_write_item()
-            .request_items(table, Vec::new())
-            .send();
+        let call = pin!(
+            self.client
+                .batch_write_item()
+                .request_items(table, Vec::new())
+                .send()
+        );
         let body = self.caller.raw(WRITE, self.limits.write, exchange, call).await?;
         read(WRITE, batch::read_written(&body, changes))
     }
@@ -82,7 +85,7 @@ impl SdkTables {
         let exchange = Exchange::send(target!(BatchGetItem), body, empty);
         let none = KeysAndAttributes::builder().set_keys(Some(Vec::new())).build();
         let none = none.map_err(|error| Error::new(FETCH, Fault::Invalid, error.to_string()))?;
-        let call = self.client.batch_get_item().request_items(table, none).send();
+        let call = pin!(self.client.batch_get_item().request_items(table, none).send());
         let body = self.caller.raw(FETCH, self.limits.read, exchange, call).await?;
         read(FETCH, batch::read_fetched(&body, keys))
     }
@@ -91,7 +94,7 @@ impl SdkTables {
         let body = rows::scan_body(table, segment, after);
         let empty = || Output::erase(ScanOutput::builder().build());
         let exchange = Exchange::send(target!(Scan), body, empty);
-        let call = self.client.scan().table_name(table).send();
+        let call = pin!(self.client.scan().table_name(table).send());
         let body = self.caller.raw(SCAN, self.limits.read, exchange, call).await?;
         read(SCAN, rows::read_rows(&body))
     }
@@ -106,7 +109,7 @@ impl SdkTables {
         let body = rows::query_body(table, partition, prefix, after);
         let empty = || Output::erase(QueryOutput::builder().build());
         let exchange = Exchange::send(target!(Query), body, empty);
-        let call = self.client.query().table_name(table).send();
+        let call = pin!(self.client.query().table_name(table).send());
         let body = self.caller.raw(QUERY, self.limits.read, exchange, call).await?;
         read(QUERY, rows::read_rows(&body))
     }
@@ -115,7 +118,7 @@ impl SdkTables {
         let body = rows::put_body(table, row, condition);
         let empty = || Output::erase(PutItemOutput::builder().build());
         let exchange = Exchange::send(target!(PutItem), body, empty);
-        let call = self.client.put_item().table_name(table).send();
+        let call = pin!(self.client.put_item().table_name(table).send());
         let done = self.caller.raw(PUT, self.limits.write, exchange, call).await;
         outcome::<PutItemError>(done)
     }
@@ -124,7 +127,7 @@ impl SdkTables {
         let body = rows::delete_body(table, row, condition);
         let empty = || Output::erase(DeleteItemOutput::builder().build());
         let exchange = Exchange::send(target!(DeleteItem), body, empty);
-        let call = self.client.delete_item().table_name(table).send();
+        let call = pin!(self.client.delete_item().table_name(table).send());
         let done = self.caller.raw(DELETE, self.limits.write, exchange, call).await;
         outcome::<DeleteItemError>(done)
     }

@@ -1,6 +1,10 @@
 //! The region's time: milliseconds since the epoch that never go back.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
@@ -10,10 +14,10 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let start_ms = u64::try_from(clock::Clock::System.unix_ms()).unwrap_or(0);
         Self {
             start: Instant::now(),
-            start_ms: millis(since_epoch),
+            start_ms,
         }
     }
 

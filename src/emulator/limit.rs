@@ -1,15 +1,60 @@
-//! A write budget: a token bucket in items per second.
+//! Write budgets: a token bucket in items per second for each table that has one.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The budgets of one region.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    buckets: Mutex<HashMap<String, Bucket>>,
+    /// Whether there is any, so that a region without limits does not look inside its requests.
+    any: AtomicBool,
+}
+
+impl Limits {
+    pub(super) fn set(&self, table: &str, items_per_second: f64, now_ms: u64) {
+        self.buckets()
+            .insert(table.to_owned(), Bucket::new(items_per_second, now_ms));
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, table: &str) {
+        let mut buckets = self.buckets();
+        buckets.remove(table);
+        self.any.store(!buckets.is_empty(), Ordering::Relaxed);
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more item may be written to a table; a table without a limit takes any.
+    pub(super) fn admit(&self, table: &str, now_ms: u64) -> bool {
+        self.buckets()
+            .get_mut(table)
+            .is_none_or(|bucket| bucket.take(now_ms))
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Holds at most one second's worth, and at least one item, so a slow table still makes progress.
 #[derive(Debug)]
-pub(super) struct Bucket {
+struct Bucket {
     items_per_second: f64,
     tokens: f64,
     filled_ms: u64,
 }
 
 impl Bucket {
-    pub(super) fn new(items_per_second: f64, now_ms: u64) -> Self {
+    fn new(items_per_second: f64, now_ms: u64) -> Self {
         let items_per_second = items_per_second.max(0.0);
         Self {
             items_per_second,
@@ -19,7 +64,7 @@ impl Bucket {
     }
 
     /// Whether one more item fits.
-    pub(super) fn take(&mut self, now_ms: u64) -> bool {
+    fn take(&mut self, now_ms: u64) -> bool {
         let elapsed_s = now_ms.saturating_sub(self.filled_ms) as f64 / 1000.0;
         self.filled_ms = self.filled_ms.max(now_ms);
         self.tokens = (self.tokens + elapsed_s * self.items_per_second).min(self.items_per_second.max(1.0));

@@ -260,7 +260,8 @@ impl Lineage {
     pub(super) fn start(&self, id: &str, start: Start) -> Result<u128, Error> {
         let shard = &self.shards[self.find(id)?];
         let horizon = shard.trimmed_through.map_or(0, Sequence::number);
-        let end = shard.ending.unwrap_or(self.last);
+        // A shard without records may still be asked for the number it is listed to start with.
+        let end = shard.ending.unwrap_or(self.last).max(shard.starting);
         let after_exclusive = match start {
             Start::TrimHorizon => return Ok(horizon),
             Start::Latest => return Ok(self.seen.number()),

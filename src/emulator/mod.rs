@@ -41,6 +41,7 @@ mod request;
 mod ring;
 mod sequence;
 mod serve;
+mod site;
 mod streams;
 mod table;
 #[cfg(test)]
@@ -50,7 +51,11 @@ mod upstream;
 pub use fault::{Fault, Faults, Reason, Rule, RuleId, Throttle};
 pub use region::{Observer, Region, ShardInfo};
 
-use self::{embed::Template, region::Inner, upstream::Upstream as Client};
+use self::{
+    embed::Template,
+    site::{Parts, Site},
+    upstream::Upstream as Client,
+};
 use std::{io, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -192,6 +197,12 @@ pub enum Error {
     },
 }
 
+/// What stands behind the regions.
+enum Backing {
+    Embedded(Template),
+    Endpoint(Box<Client>),
+}
+
 /// A running emulator. It stops when dropped; [`Emulator::stop`] also waits.
 #[derive(Debug)]
 pub struct Emulator {
@@ -245,18 +256,18 @@ impl Emulator {
 
     async fn open(mut self, config: Config) -> Result<Self, Error> {
         let config = Arc::new(config);
-        let template = match config.upstream {
-            Upstream::Embedded => Some(Template::create().map_err(|source| Error::Embed {
+        let backing = match &config.upstream {
+            Upstream::Embedded => Backing::Embedded(Template::create().map_err(|source| Error::Embed {
                 source: source.into(),
             })?),
-            Upstream::Endpoint(_) => None,
+            Upstream::Endpoint(origin) => Backing::Endpoint(Box::new(Client::new(origin))),
         };
         let mut rng = fastrand::Rng::with_seed(config.seed);
         for name in &config.regions {
-            let (upstream, embedded) = self.upstream(&config.upstream, template.as_ref()).await?;
+            let (upstream, embedded) = self.upstream(&backing).await?;
             let listener = listen().await?;
             let address = listener.local_addr().map_err(|source| Error::Listen { source })?;
-            let inner = Arc::new(Inner::new(region::Parts {
+            let site = Arc::new(Site::new(Parts {
                 name: name.clone(),
                 address,
                 config: Arc::clone(&config),
@@ -266,23 +277,17 @@ impl Emulator {
                 stop: self.stop.clone(),
                 tasks: self.tasks.clone(),
             }));
-            self.tasks.spawn(serve::listen(Arc::clone(&inner), listener));
-            self.regions.push(Region::new(inner));
+            self.tasks.spawn(serve::listen(Arc::clone(&site), listener));
+            self.regions.push(Region::new(site));
         }
         Ok(self)
     }
 
     /// The server behind one region, started if it is embedded.
-    async fn upstream(
-        &self,
-        upstream: &Upstream,
-        template: Option<&Template>,
-    ) -> Result<(Client, Option<dynoxide::Database>), Error> {
-        let Some(template) = template else {
-            let Upstream::Endpoint(origin) = upstream else {
-                unreachable!("an embedded server has a template")
-            };
-            return Ok((Client::new(origin), None));
+    async fn upstream(&self, backing: &Backing) -> Result<(Client, Option<dynoxide::Database>), Error> {
+        let template = match backing {
+            Backing::Endpoint(client) => return Ok((Client::clone(client), None)),
+            Backing::Embedded(template) => template,
         };
         let database = template.database().map_err(|source| Error::Embed {
             source: source.into(),

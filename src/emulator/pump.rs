@@ -93,7 +93,9 @@ impl Pump {
     /// Runs until the token is cancelled. `poll` bounds the wait for writes that did not pass through here.
     pub(super) async fn run(self, poll: Duration, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.drain(Extent::Backlog).await {
+            if let Err(error) = self.drain(Extent::Backlog).await
+                && !stop.is_cancelled()
+            {
                 tracing::warn!(table = %self.table.name, error = %error, "stream not drained");
             }
             tokio::select! {

@@ -3,9 +3,9 @@
 use super::{
     batch::{self, Division},
     fault::{self, Fault, Throttle},
-    region::Inner,
     reply::{Payload, Reply},
     request::{Request, is_write},
+    site::Site,
     streams,
 };
 use bytes::Bytes;
@@ -36,18 +36,18 @@ enum Outcome {
 }
 
 /// Accepts connections until the region stops.
-pub(super) async fn listen(region: Arc<Inner>, listener: TcpListener) {
+pub(super) async fn listen(site: Arc<Site>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
-            () = region.stop.cancelled() => return,
+            () = site.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) if region.faults.refuses_connections() => reset(&stream),
+            Ok((stream, _)) if site.faults.refuses_connections() => reset(&stream),
             Ok((stream, _)) => {
-                region.tasks.spawn(connection(Arc::clone(&region), stream));
+                site.tasks.spawn(connection(Arc::clone(&site), stream));
             }
-            Err(error) => tracing::warn!(%error, region = %region.name, "connection not accepted"),
+            Err(error) => tracing::warn!(%error, region = %site.name, "connection not accepted"),
         }
     }
 }
@@ -58,13 +58,13 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-async fn connection(region: Arc<Inner>, stream: TcpStream) {
+async fn connection(site: Arc<Site>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let dropped = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
-        let (region, dropped) = (Arc::clone(&region), Arc::clone(&dropped));
+        let (site, dropped) = (Arc::clone(&site), Arc::clone(&dropped));
         Box::pin(async move {
-            let answered = answer(region, request).await;
+            let answered = answer(site, request).await;
             dropped.store(answered.is_err(), Ordering::Relaxed);
             answered
         })
@@ -74,13 +74,13 @@ async fn connection(region: Arc<Inner>, stream: TcpStream) {
         .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = region.stop.cancelled() => {
+        () = site.stop.cancelled() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, region = %region.name, "connection ended early");
+        tracing::debug!(%error, region = %site.name, "connection ended early");
     }
     let stream = connection.into_parts().io.into_inner();
     if dropped.load(Ordering::Relaxed) {
@@ -88,7 +88,7 @@ async fn connection(region: Arc<Inner>, stream: TcpStream) {
     }
 }
 
-async fn answer(region: Arc<Inner>, request: hyper::Request<Incoming>) -> Result<Response<Payload>, Dropped> {
+async fn answer(site: Arc<Site>, request: hyper::Request<Incoming>) -> Result<Response<Payload>, Dropped> {
     let (head, body) = request.into_parts();
     let body = body
         .collect()
@@ -105,8 +105,8 @@ async fn answer(region: Arc<Inner>, request: hyper::Request<Incoming>) -> Result
         headers: head.headers,
         body,
     };
-    let request_id = region.count(request.operation());
-    match judge(&region, request).await {
+    let request_id = site.count(request.operation());
+    match judge(&site, request).await {
         Outcome::Answer(reply) => Ok(reply.into_response(request_id)),
         Outcome::Truncated(reply) => Ok(reply.into_response(request_id).map(Payload::truncated)),
         Outcome::Nothing => Err(Dropped(None)),
@@ -114,13 +114,13 @@ async fn answer(region: Arc<Inner>, request: hyper::Request<Incoming>) -> Result
 }
 
 /// Handles a request under the region's fault rules.
-async fn judge(region: &Arc<Inner>, request: Request) -> Outcome {
-    let verdict = region.faults.judge(request.operation(), &request);
+async fn judge(site: &Arc<Site>, request: Request) -> Outcome {
+    let verdict = site.faults.judge(request.operation(), &request);
     if !verdict.delay.is_zero() {
-        tokio::time::sleep(verdict.delay).await;
+        site.pause(verdict.delay).await;
     }
     let Some(fault) = verdict.fault else {
-        return Outcome::Answer(apply(region, request).await);
+        return Outcome::Answer(apply(site, request).await);
     };
     Outcome::Answer(match fault {
         Fault::Throttle { exception, reasons } => fault::throttled(exception, &reasons),
@@ -136,25 +136,24 @@ async fn judge(region: &Arc<Inner>, request: Request) -> Outcome {
         Fault::Poison { .. } => {
             Reply::refusal("ValidationException", "One or more parameter values were invalid")
         }
-        Fault::Unprocessed { share } => {
-            apply_part(region, request, |_| !region.faults.holds_back(share)).await
-        }
-        Fault::Slow(_) => apply(region, request).await,
-        Fault::TruncateBody => return Outcome::Truncated(apply(region, request).await),
+        Fault::Unprocessed { share } => apply_part(site, request, |_| !site.faults.holds_back(share)).await,
+        Fault::Slow(_) => apply(site, request).await,
+        Fault::TruncateBody => return Outcome::Truncated(apply(site, request).await),
         Fault::ResetBefore | Fault::Down => return Outcome::Nothing,
         Fault::Hang(duration) => {
-            tokio::time::sleep(duration).await;
+            site.pause(duration).await;
             return Outcome::Nothing;
         }
         Fault::ResetAfter => {
-            apply(region, request).await;
+            apply(site, request).await;
             return Outcome::Nothing;
         }
         Fault::Late(delay) => {
-            let later = Arc::clone(region);
-            region.tasks.spawn(async move {
-                tokio::time::sleep(delay).await;
-                apply(&later, request).await;
+            let later = Arc::clone(site);
+            site.tasks.spawn(async move {
+                if later.pause(delay).await {
+                    apply(&later, request).await;
+                }
             });
             return Outcome::Nothing;
         }
@@ -163,13 +162,12 @@ async fn judge(region: &Arc<Inner>, request: Request) -> Outcome {
 
 /// Handles a request to its end, also when the client is gone before: the service does not take a write back
 /// because nobody waits for its answer.
-async fn apply(region: &Arc<Inner>, request: Request) -> Reply {
+async fn apply(site: &Arc<Site>, request: Request) -> Reply {
     let handled = {
-        let region = Arc::clone(region);
-        region
-            .tasks
+        let site = Arc::clone(site);
+        site.tasks
             .clone()
-            .spawn(async move { dispatch(&region, request).await })
+            .spawn(async move { dispatch(&site, request).await })
     };
     let failed = |_| {
         Reply::failure(
@@ -182,13 +180,13 @@ async fn apply(region: &Arc<Inner>, request: Request) -> Reply {
 }
 
 /// Applies the items that `keep` lets through, and gives the others back unprocessed.
-async fn apply_part(region: &Arc<Inner>, request: Request, keep: impl FnMut(&str) -> bool) -> Reply {
+async fn apply_part(site: &Arc<Site>, request: Request, keep: impl FnMut(&str) -> bool) -> Reply {
     match batch::divide(&request.body, keep) {
-        Division::All => apply(region, request).await,
-        Division::Nothing => exceeded(region, &request),
+        Division::All => apply(site, request).await,
+        Division::Nothing => exceeded(site, &request),
         Division::Parts { applied, returned } => {
             let reply = apply(
-                region,
+                site,
                 Request {
                     body: applied,
                     ..request
@@ -209,39 +207,39 @@ fn with_returned(reply: Reply, returned: &Bytes) -> Reply {
 }
 
 /// What the service says when no item of a request fits the table's throughput.
-fn exceeded(region: &Inner, request: &Request) -> Reply {
+fn exceeded(site: &Site, request: &Request) -> Reply {
     let reasons: Vec<fault::Reason> = request
         .tables()
         .iter()
-        .map(|table| region.table_limit_reason(table))
+        .map(|table| site.table_limit_reason(table))
         .collect();
     fault::throttled(Throttle::ProvisionedThroughputExceeded, &reasons)
 }
 
-async fn dispatch(region: &Arc<Inner>, request: Request) -> Reply {
+async fn dispatch(site: &Arc<Site>, request: Request) -> Reply {
     let operation = request.operation().to_owned();
-    if let Some(reply) = streams::answer(region, &operation, &request.body).await {
+    if let Some(reply) = streams::answer(site, &operation, &request.body).await {
         return reply;
     }
     if is_write(&operation) {
-        return write(region, &operation, request).await;
+        return write(site, &operation, request).await;
     }
     match operation.as_str() {
         "CreateTable" | "DescribeTable" | "UpdateTable" | "DeleteTable" => {
-            region.table_operation(&operation, request).await
+            site.table_operation(&operation, request).await
         }
-        _ => region.forward(request).await,
+        _ => site.forward(request).await,
     }
 }
 
 /// Passes a write on, within the table's limit if it has one.
-async fn write(region: &Arc<Inner>, operation: &str, mut request: Request) -> Reply {
+async fn write(site: &Arc<Site>, operation: &str, mut request: Request) -> Reply {
     let mut returned = None;
-    if region.has_limits() {
+    if site.limits.any() {
         if operation == "BatchWriteItem" {
-            match batch::divide(&request.body, |table| region.admits(table)) {
+            match batch::divide(&request.body, |table| site.admits(table)) {
                 Division::All => {}
-                Division::Nothing => return exceeded(region, &request),
+                Division::Nothing => return exceeded(site, &request),
                 Division::Parts {
                     applied,
                     returned: rest,
@@ -250,16 +248,16 @@ async fn write(region: &Arc<Inner>, operation: &str, mut request: Request) -> Re
                     returned = Some(rest);
                 }
             }
-        } else if !request.tables().iter().all(|table| region.admits(table)) {
-            return exceeded(region, &request);
+        } else if !request.tables().iter().all(|table| site.admits(table)) {
+            return exceeded(site, &request);
         }
     }
     let body = request.body.clone();
-    let reply = region.forward(request).await;
+    let reply = site.forward(request).await;
     if !reply.status.is_success() {
         return reply;
     }
-    region.wrote(operation, &body);
+    site.wrote(operation, &body);
     match returned {
         Some(returned) => with_returned(reply, &returned),
         None => reply,

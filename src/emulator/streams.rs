@@ -5,9 +5,9 @@ use super::{
     iterator::Iterator,
     lineage::{self, Listed, Page, Start},
     pump::Extent,
-    region::Inner,
     reply::Reply,
     sequence::Sequence,
+    site::Site,
     table::{State, Stream, Table},
 };
 use serde::Deserialize;
@@ -74,12 +74,12 @@ struct ListStreams<'a> {
 }
 
 /// Answers a stream operation; nothing when it is none of the four.
-pub(super) async fn answer(region: &Arc<Inner>, operation: &str, body: &[u8]) -> Option<Reply> {
+pub(super) async fn answer(site: &Arc<Site>, operation: &str, body: &[u8]) -> Option<Reply> {
     let answered = match operation {
-        "DescribeStream" => describe_stream(region, body).await,
-        "GetShardIterator" => get_shard_iterator(region, body).await,
-        "GetRecords" => get_records(region, body),
-        "ListStreams" => list_streams(region, body).await,
+        "DescribeStream" => describe_stream(site, body).await,
+        "GetShardIterator" => get_shard_iterator(site, body).await,
+        "GetRecords" => get_records(site, body),
+        "ListStreams" => list_streams(site, body).await,
         _ => return None,
     };
     Some(answered.unwrap_or_else(|refusal| *refusal))
@@ -120,46 +120,42 @@ fn refusal(error: lineage::Error) -> Box<Reply> {
 }
 
 /// Finds the table a stream ARN speaks of, asking the real server when it is not known yet.
-async fn table_of(region: &Arc<Inner>, stream_arn: &str) -> Result<Arc<Table>, Box<Reply>> {
+async fn table_of(site: &Arc<Site>, stream_arn: &str) -> Result<Arc<Table>, Box<Reply>> {
     let name = arn::table_name(stream_arn);
-    let table = match region.table(name) {
+    let table = match site.table(name) {
         Some(table) => Some(table),
-        None => region.track(name).await.ok(),
+        None => site.track(name).await.ok(),
     };
     table.ok_or_else(|| unknown_stream(stream_arn))
 }
 
 /// The stream, with its retention applied up to now.
-fn stream_in<'s>(
-    region: &Inner,
-    state: &'s mut State,
-    stream_arn: &str,
-) -> Result<&'s mut Stream, Box<Reply>> {
+fn stream_in<'s>(site: &Site, state: &'s mut State, stream_arn: &str) -> Result<&'s mut Stream, Box<Reply>> {
     let stream = state
         .stream(stream_arn)
         .ok_or_else(|| unknown_stream(stream_arn))?;
-    stream.lineage.expire(region.horizon_ms());
+    stream.lineage.expire(site.horizon_ms());
     Ok(stream)
 }
 
-async fn describe_stream(region: &Arc<Inner>, body: &[u8]) -> Answer {
+async fn describe_stream(site: &Arc<Site>, body: &[u8]) -> Answer {
     let request: DescribeStream<'_> = parse(body)?;
-    let page = region.config.describe_page;
+    let page = site.config.describe_page;
     let limit = match request.limit {
         None => page,
         Some(limit) if limit < 1 => return Err(invalid("Limit must be greater than or equal to 1")),
         Some(limit) => usize::try_from(limit).unwrap_or(page).min(page),
     };
-    let filter = request.shard_filter.filter(|_| region.config.child_shards_filter);
+    let filter = request.shard_filter.filter(|_| site.config.child_shards_filter);
     if filter
         .as_ref()
         .is_some_and(|filter| filter.r#type.as_deref() != Some("CHILD_SHARDS"))
     {
         return Err(invalid("ShardFilter.Type must be CHILD_SHARDS"));
     }
-    let table = table_of(region, &request.stream_arn).await?;
+    let table = table_of(site, &request.stream_arn).await?;
     let mut state = table.state();
-    let stream = stream_in(region, &mut state, &request.stream_arn)?;
+    let stream = stream_in(site, &mut state, &request.stream_arn)?;
     let listing = match filter {
         Some(filter) => stream
             .lineage
@@ -199,33 +195,33 @@ fn render_shard(shard: &Listed) -> serde_json::Value {
     rendered
 }
 
-async fn get_shard_iterator(region: &Arc<Inner>, body: &[u8]) -> Answer {
+async fn get_shard_iterator(site: &Arc<Site>, body: &[u8]) -> Answer {
     let request: GetShardIterator<'_> = parse(body)?;
-    let start = start_of(region, &request)?;
-    let table = table_of(region, &request.stream_arn).await?;
+    let start = start_of(site, &request)?;
+    let table = table_of(site, &request.stream_arn).await?;
     if matches!(start, Start::Latest | Start::AtTimestamp(_)) {
         // What was written before this request must count as earlier.
-        if let Err(error) = region.pump(&table).drain(Extent::Everything).await {
+        if let Err(error) = site.pump(&table).drain(Extent::Everything).await {
             tracing::warn!(table = %table.name, error = %error, "stream not drained");
         }
     }
     let mut state = table.state();
-    let stream = stream_in(region, &mut state, &request.stream_arn)?;
+    let stream = stream_in(site, &mut state, &request.stream_arn)?;
     let after_exclusive = stream.lineage.start(&request.shard_id, start).map_err(refusal)?;
     let iterator = Iterator {
         stream_arn: request.stream_arn.into_owned(),
         shard_id: request.shard_id.into_owned(),
         after_exclusive,
-        issued_ms: region.clock.now_ms(),
-        epoch: region.epoch(),
-        chain: region.next_chain(),
+        issued_ms: site.clock.now_ms(),
+        epoch: site.epoch(),
+        chain: site.next_chain(),
     };
     Ok(Reply::json(
         serde_json::json!({ "ShardIterator": iterator.encode() }).to_string(),
     ))
 }
 
-fn start_of(region: &Inner, request: &GetShardIterator<'_>) -> Result<Start, Box<Reply>> {
+fn start_of(site: &Site, request: &GetShardIterator<'_>) -> Result<Start, Box<Reply>> {
     let sequence = || {
         let text = request.sequence_number.as_deref();
         let text = text.ok_or_else(|| invalid("SequenceNumber must be given for this ShardIteratorType"))?;
@@ -237,7 +233,7 @@ fn start_of(region: &Inner, request: &GetShardIterator<'_>) -> Result<Start, Box
         "AFTER_SEQUENCE_NUMBER" => return Ok(Start::After(sequence()?)),
         "TRIM_HORIZON" => Start::TrimHorizon,
         "LATEST" => Start::Latest,
-        "AT_TIMESTAMP" if region.config.at_timestamp => return at_timestamp(region, request.timestamp),
+        "AT_TIMESTAMP" if site.config.at_timestamp => return at_timestamp(site, request.timestamp),
         other => return Err(invalid(&format!("Invalid ShardIteratorType: {other}"))),
     };
     if request.sequence_number.is_some() {
@@ -248,16 +244,16 @@ fn start_of(region: &Inner, request: &GetShardIterator<'_>) -> Result<Start, Box
     Ok(start)
 }
 
-fn at_timestamp(region: &Inner, timestamp: Option<f64>) -> Result<Start, Box<Reply>> {
+fn at_timestamp(site: &Site, timestamp: Option<f64>) -> Result<Start, Box<Reply>> {
     let seconds = timestamp.ok_or_else(|| invalid("Timestamp must be given for AT_TIMESTAMP"))?;
-    if seconds * 1000.0 > region.clock.now_ms() as f64 {
+    if seconds * 1000.0 > site.clock.now_ms() as f64 {
         return Err(invalid("Timestamp must not be in the future"));
     }
     // Creation times are whole seconds, so the first record at or after 1.5 s is one of second 2.
     Ok(Start::AtTimestamp(seconds.max(0.0).ceil() as u64))
 }
 
-fn get_records(region: &Arc<Inner>, body: &[u8]) -> Answer {
+fn get_records(site: &Arc<Site>, body: &[u8]) -> Answer {
     let request: GetRecords<'_> = parse(body)?;
     let limit = match request.limit {
         None => MAX_RECORDS,
@@ -270,13 +266,13 @@ fn get_records(region: &Arc<Inner>, body: &[u8]) -> Answer {
     }
     let iterator =
         Iterator::decode(&request.shard_iterator).ok_or_else(|| invalid("Invalid ShardIterator"))?;
-    let now_ms = region.clock.now_ms();
-    let expires_ms = iterator.issued_ms + super::clock::millis(region.config.iterator_lifetime);
-    if iterator.epoch != region.epoch() || now_ms > expires_ms {
+    let now_ms = site.clock.now_ms();
+    let expires_ms = iterator.issued_ms + super::clock::millis(site.config.iterator_lifetime);
+    if iterator.epoch != site.epoch() || now_ms > expires_ms {
         let message = "The shard iterator has expired and can no longer be used";
         return Err(Box::new(Reply::refusal("ExpiredIteratorException", message)));
     }
-    let page = page_of(region, &iterator, limit.min(region.config.page_records))?;
+    let page = page_of(site, &iterator, limit.min(site.config.page_records))?;
     let next = page.next_after_exclusive.map(|after_exclusive| {
         Iterator {
             after_exclusive,
@@ -288,20 +284,20 @@ fn get_records(region: &Arc<Inner>, body: &[u8]) -> Answer {
     Ok(Reply::json(render_page(&page, next.as_deref())))
 }
 
-fn page_of(region: &Inner, iterator: &Iterator, limit: usize) -> Result<Page, Box<Reply>> {
+fn page_of(site: &Site, iterator: &Iterator, limit: usize) -> Result<Page, Box<Reply>> {
     let unknown = || unknown_stream(&iterator.stream_arn);
-    let table = region
+    let table = site
         .table(arn::table_name(&iterator.stream_arn))
         .ok_or_else(unknown)?;
     let mut state = table.state();
-    let stream = stream_in(region, &mut state, &iterator.stream_arn)?;
+    let stream = stream_in(site, &mut state, &iterator.stream_arn)?;
     stream.saw_reader(&iterator.shard_id, iterator.chain);
     let after = iterator.after_exclusive;
     let page = stream
         .lineage
-        .page(&iterator.shard_id, after, limit, region.config.page_bytes)
+        .page(&iterator.shard_id, after, limit, site.config.page_bytes)
         .map_err(refusal)?;
-    if !page.bodies.is_empty() && region.chance(region.config.empty_pages) {
+    if !page.bodies.is_empty() && site.chance(site.config.empty_pages) {
         return Ok(Page {
             bodies: Vec::new(),
             next_after_exclusive: Some(after),
@@ -330,12 +326,12 @@ fn render_page(page: &Page, next: Option<&str>) -> Vec<u8> {
     text
 }
 
-async fn list_streams(region: &Arc<Inner>, body: &[u8]) -> Answer {
+async fn list_streams(site: &Arc<Site>, body: &[u8]) -> Answer {
     let request: ListStreams<'_> = parse(body)?;
     let limit = request.limit.unwrap_or(100).clamp(1, 100);
     let mut tables = match &request.table_name {
-        None => region.tables(),
-        Some(name) => table_of(region, name).await.into_iter().collect(),
+        None => site.tables(),
+        Some(name) => table_of(site, name).await.into_iter().collect(),
     };
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     let mut streams = Vec::new();

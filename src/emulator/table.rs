@@ -63,6 +63,7 @@ pub(super) struct State {
     /// The real stream that feeds the last of `streams`; nothing while the table has none.
     pub(super) source: Option<String>,
     pub(super) hash_key: String,
+    /// In whose name the real stream is read.
     pub(super) identity: HeaderMap,
     /// Greatest sequence number appended to any of `streams`.
     last: Sequence,
@@ -109,7 +110,7 @@ impl Description {
 }
 
 impl Table {
-    pub(super) fn new(name: &str, identity: HeaderMap) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             nudge: Notify::new(),
@@ -118,7 +119,7 @@ impl Table {
                 streams: Vec::new(),
                 source: None,
                 hash_key: String::new(),
-                identity,
+                identity: HeaderMap::new(),
                 last: Sequence::FLOOR,
                 last_label_ms: 0,
             }),
@@ -129,8 +130,8 @@ impl Table {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the table in line with what the real server says of it.
-    pub(super) fn adopt(&self, description: &Description, birth: Birth<'_>) {
+    /// Brings the table in line with what the real server says of it when `identity` asks.
+    pub(super) fn adopt(&self, description: &Description, identity: HeaderMap, birth: Birth<'_>) {
         let mut state = self.state();
         let Some((source, view_type)) = description.source() else {
             state.disable(birth.now_ms);
@@ -142,6 +143,7 @@ impl Table {
         state.disable(birth.now_ms);
         state.hash_key = description.hash_key().unwrap_or_default();
         state.source = Some(source.to_owned());
+        state.identity = identity;
         let table_arn = description.table_arn.as_deref();
         let table_arn = table_arn.or_else(|| source.split_once("/stream/").map(|(table, _)| table));
         let table_arn = arn::in_region(table_arn.unwrap_or(source), birth.region);
@@ -286,19 +288,22 @@ mod tests {
 
     #[test]
     fn a_new_source_closes_the_old_stream_and_begins_another() {
-        let table = Table::new("t", HeaderMap::new());
+        let table = Table::new("t");
         table.adopt(
             &description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")),
+            HeaderMap::new(),
             birth(5),
         );
         table.adopt(
             &description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")),
+            HeaderMap::new(),
             birth(6),
         );
         assert_eq!(table.state().streams.len(), 1);
         assert_eq!(table.state().hash_key, "pk");
         table.adopt(
             &description(Some("arn:aws:dynamodb:x:0:table/t/stream/2")),
+            HeaderMap::new(),
             birth(6),
         );
         let state = table.state();
@@ -316,12 +321,13 @@ mod tests {
 
     #[test]
     fn a_table_without_a_stream_keeps_its_old_one_closed() {
-        let table = Table::new("t", HeaderMap::new());
+        let table = Table::new("t");
         table.adopt(
             &description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")),
+            HeaderMap::new(),
             birth(5),
         );
-        table.adopt(&description(None), birth(6));
+        table.adopt(&description(None), HeaderMap::new(), birth(6));
         let mut state = table.state();
         assert_eq!(state.source, None);
         assert!(state.current().is_some_and(|stream| !stream.enabled));

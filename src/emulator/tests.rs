@@ -1,7 +1,9 @@
 //! The emulator as the real AWS clients see it.
 
 mod faults;
-mod streams;
+mod reading;
+mod running;
+mod shards;
 mod tables;
 
 use super::*;

@@ -113,19 +113,8 @@ impl<'a> Scanner<'a> {
     pub fn string(&mut self) -> Result<Range<usize>, Unexpected> {
         self.expect(b'"', "a string")?;
         let start = self.at;
-        loop {
-            let rest = &self.text[self.at..];
-            let Some(found) = memchr::memchr2(b'"', b'\\', rest) else {
-                self.at = self.text.len();
-                return Err(self.unexpected("the string's end"));
-            };
-            self.at += found;
-            if self.text[self.at] == b'"' {
-                self.at += 1;
-                return Ok(start..self.at - 1);
-            }
-            self.at = (self.at + 2).min(self.text.len());
-        }
+        self.close_string()?;
+        Ok(start..self.at - 1)
     }
 
     /// Takes any value and gives the range of its text.
@@ -158,21 +147,48 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut depth = 0usize;
         while let Some(byte) = self.text.get(self.at) {
-            match byte {
-                b'"' => {
-                    self.string()?;
-                    continue;
-                }
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                _ => {}
-            }
             self.at += 1;
-            if depth == 0 {
-                return Ok(start..self.at);
+            match byte {
+                b'"' => self.close_string()?,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(start..self.at);
+                    }
+                }
+                _ => {}
             }
         }
         Err(self.unexpected("the closing bracket"))
+    }
+
+    /// Goes behind the quote that ends the string whose first quote was taken.
+    fn close_string(&mut self) -> Result<(), Unexpected> {
+        /// Most names and all type letters are shorter; calling memchr for them costs more than looking.
+        const SHORT: usize = 16;
+        let mut end = (self.at + SHORT).min(self.text.len());
+        loop {
+            while self.at < end {
+                match self.text[self.at] {
+                    b'"' => {
+                        self.at += 1;
+                        return Ok(());
+                    }
+                    b'\\' => self.at += 2,
+                    _ => self.at += 1,
+                }
+            }
+            self.at = self.at.min(self.text.len());
+            match memchr::memchr2(b'"', b'\\', &self.text[self.at..]) {
+                Some(found) => self.at += found,
+                None => {
+                    self.at = self.text.len();
+                    return Err(self.unexpected("the string's end"));
+                }
+            }
+            end = self.at + 1;
+        }
     }
 
     fn scalar(&mut self) -> Range<usize> {

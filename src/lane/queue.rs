@@ -78,15 +78,16 @@ impl Queue {
             let Some(id) = self.ready.front().copied() else {
                 break;
             };
+            if !self.is_open(id, now) {
+                self.ready.pop_front();
+                self.abandon(id);
+                continue;
+            }
             let slot = &mut self.slots[id as usize];
-            let (change, claims) = slot
+            let (change, _) = slot
                 .waiting
                 .as_ref()
                 .expect("a queued slot has something waiting");
-            if !self.lots.get(claims.own).fence.is_open(now) {
-                self.abandon_front();
-                continue;
-            }
             bytes += change.request_bytes();
             if bytes > max_bytes && !batch.changes.is_empty() {
                 break;
@@ -135,18 +136,22 @@ impl Queue {
         }
     }
 
-    /// Gives up everything whose fence is closed at `now`.
+    /// Gives up everything whose fence is closed at `now`, delayed changes included.
     pub fn abandon_closed(&mut self, now: Instant) {
-        for _ in 0..self.ready.len() {
-            let id = self.ready[0];
-            let (_, claims) = self.slots[id as usize]
-                .waiting
-                .as_ref()
-                .expect("a queued slot has something waiting");
-            if self.lots.get(claims.own).fence.is_open(now) {
-                self.ready.rotate_left(1);
+        let delayed = std::mem::take(&mut self.delayed);
+        for Reverse((at, id)) in delayed {
+            if self.is_open(id, now) {
+                self.delayed.push(Reverse((at, id)));
             } else {
-                self.abandon_front();
+                self.abandon(id);
+            }
+        }
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            if self.is_open(id, now) {
+                self.ready.push_back(id);
+            } else {
+                self.abandon(id);
             }
         }
     }
@@ -259,8 +264,15 @@ impl Queue {
         }
     }
 
-    fn abandon_front(&mut self) {
-        let id = self.ready.pop_front().expect("only called with a ready slot");
+    /// Whether the change that waits in a queued slot may be written.
+    fn is_open(&self, id: SlotId, now: Instant) -> bool {
+        let waiting = self.slots[id as usize].waiting.as_ref();
+        let (_, claims) = waiting.expect("a queued slot has something waiting");
+        self.lots.get(claims.own).fence.is_open(now)
+    }
+
+    /// Gives up what waits in a slot that was queued.
+    fn abandon(&mut self, id: SlotId) {
         let slot = &mut self.slots[id as usize];
         slot.queued = false;
         let (_, claims) = slot.waiting.take().expect("a queued slot has something waiting");

@@ -180,6 +180,7 @@ fn write(checkpoint: &Checkpoint) -> Value {
         }
         Position::End => set("at", "end".into()),
     };
+    set("decided_ms", Value::integer(checkpoint.decided_unix_ms));
     if let Some(through) = checkpoint.applied_through_unix_ms {
         set("applied_through_ms", Value::integer(through));
     }
@@ -203,6 +204,7 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
     Some(Checkpoint {
         position,
         applied_through_unix_ms: integer("applied_through_ms"),
+        decided_unix_ms: integer("decided_ms")?,
     })
 }
 
@@ -236,12 +238,14 @@ pub(super) mod tests {
                 Just(State::Ended),
                 ("\\PC{0,20}", 0..i64::MAX).prop_map(|(reason, found_unix_ms)| State::Gap { reason, found_unix_ms }),
             ],
-            checkpoints in prop::collection::btree_map("[a-z]{1,8}", (position(), prop::option::of(0..i64::MAX)), 0..4),
+            checkpoints in prop::collection::btree_map("[a-z]{1,8}", (position(), prop::option::of(0..i64::MAX), 0..i64::MAX), 0..4),
             expires_unix_s in prop::option::of(0..i64::MAX),
         ) -> Row {
             let checkpoints = checkpoints
                 .into_iter()
-                .map(|(name, (position, applied_through_unix_ms))| (name, Checkpoint { position, applied_through_unix_ms }))
+                .map(|(name, (position, applied_through_unix_ms, decided_unix_ms))| {
+                    (name, Checkpoint { position, applied_through_unix_ms, decided_unix_ms })
+                })
                 .collect();
             Row {
                 shard: shard.into(),

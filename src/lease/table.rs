@@ -45,18 +45,20 @@ impl Leases {
         rows.iter().map(|row| Row::read(&self.control, row)).collect()
     }
 
-    /// Writes a row that is not there yet. A row that is there is left alone and returned.
+    /// Writes a row that is not there yet. A row that is there is left alone and returned. Says whether it was
+    /// written.
     ///
     /// # Errors
     /// When the control table cannot be written.
-    pub async fn create(&self, row: Row) -> Result<Row, control::Error> {
+    pub async fn create(&self, row: Row) -> Result<(Row, bool), control::Error> {
         match self
             .control
             .put(&row.attributes(&self.replication), &Condition::Absent)
             .await?
         {
-            Outcome::Done | Outcome::Refused(None) => Ok(row),
-            Outcome::Refused(Some(found)) => Row::read(&self.control, &found),
+            Outcome::Done => Ok((row, true)),
+            Outcome::Refused(None) => Ok((row, false)),
+            Outcome::Refused(Some(found)) => Ok((Row::read(&self.control, &found)?, false)),
         }
     }
 
@@ -151,8 +153,9 @@ mod tests {
     async fn one_of_two_takes_a_lease_and_the_other_learns_it() {
         let memory = Arc::new(Memory::default());
         let (a, b) = (leases(&memory, "a"), leases(&memory, "b"));
-        let row = a.create(unowned()).await.expect("created");
-        assert_eq!(b.create(unowned()).await.expect("found"), row);
+        let (row, created) = a.create(unowned()).await.expect("created");
+        assert!(created);
+        assert_eq!(b.create(unowned()).await.expect("found"), (row.clone(), false));
         let mut held = a.take(&row).await.expect("a call").expect("it is free");
         assert_eq!(b.take(&row).await.expect("a call"), None);
         assert_eq!(a.renew(&mut held).await.expect("a call"), Renewal::Done);
@@ -172,7 +175,7 @@ mod tests {
     async fn a_renewal_whose_answer_was_lost_is_found_done() {
         let memory = Arc::new(Memory::default());
         let leases = leases(&memory, "a");
-        let row = leases.create(unowned()).await.expect("created");
+        let (row, _) = leases.create(unowned()).await.expect("created");
         let mut held = leases.take(&row).await.expect("a call").expect("it is free");
         memory.lose_next_answer(Fault::Unanswered);
         leases.renew(&mut held).await.expect_err("the answer is lost");

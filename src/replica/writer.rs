@@ -124,6 +124,10 @@ impl Writer {
         let mut open = true;
         while open || !self.queue.is_empty() || self.batches_in_flight > 0 {
             self.send_ready();
+            if !open {
+                // The last shard is gone, and with it most rights to write what waits.
+                self.queue.abandon_closed(Instant::now());
+            }
             let wake = self.next_wake();
             tokio::select! {
                 biased;

@@ -39,11 +39,13 @@ impl Router {
     fn has(&self, record: &Record) -> bool {
         match self.done {
             Position::TrimHorizon => false,
-            // The service rounds creation times down to the second.
-            Position::At { unix_ms }
-            | Position::Latest {
-                since_unix_ms: unix_ms,
-            } => record.created_unix_ms < unix_ms.div_euclid(1_000) * 1_000,
+            Position::At { .. } | Position::Latest { .. } => {
+                // The service rounds creation times down to the second.
+                let second = |unix_ms: i64| unix_ms.div_euclid(1_000);
+                self.done
+                    .from_unix_ms()
+                    .is_some_and(|from| second(record.created_unix_ms) < second(from))
+            }
             Position::After(sequence) => record.sequence <= sequence,
             Position::End => true,
         }

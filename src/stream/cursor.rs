@@ -3,6 +3,10 @@
 use crate::record::Record;
 use crate::shard::Position;
 
+/// How old the decision to start at the latest record may be for it to be asked for as such: what starting a
+/// process takes. Later it would skip what was written while the reader waited for room or for an answer.
+const LATEST_AGE_MAX_MS: i64 = 5_000;
+
 /// A reader's place in its shard.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
@@ -19,9 +23,8 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn new(start: Position, fresh: bool) -> Self {
         let ask = match start {
-            Position::Latest { since_unix_ms } if !fresh => at_second(since_unix_ms),
-            Position::At { unix_ms } => at_second(unix_ms),
-            other => other,
+            Position::Latest { .. } if fresh => start,
+            other => by_time(other),
         };
         Self {
             position: start,
@@ -34,22 +37,29 @@ impl Cursor {
         self.position
     }
 
-    /// The position to get an iterator at. `Latest` is given once: asked for again it would skip what was
-    /// written since.
-    pub(super) fn ask(&mut self) -> Position {
-        let asked = self.ask;
-        match asked {
-            Position::Latest { since_unix_ms } => self.ask = at_second(since_unix_ms),
-            Position::At { unix_ms } => self.from_unix_s = Some(second(unix_ms)),
-            _ => {}
+    /// The position to get an iterator at. `Latest` is given once, and soon: asked for again it would skip what
+    /// was written since.
+    pub(super) fn ask(&mut self, now_unix_ms: i64) -> Position {
+        if let Position::Latest { since_unix_ms } = self.ask {
+            let asked = self.ask;
+            self.ask = by_time(asked);
+            if now_unix_ms - since_unix_ms <= LATEST_AGE_MAX_MS {
+                return asked;
+            }
         }
-        asked
+        if let Position::At { unix_ms } = self.ask {
+            self.from_unix_s = Some(second(unix_ms));
+        }
+        self.ask
     }
 
     /// From the oldest record on, leaving out what is older than the start: where the endpoint cannot start at a
     /// time, or the position was trimmed and nothing was lost.
     pub(super) fn go_to_trim_horizon(&mut self) {
         self.ask = Position::TrimHorizon;
+        if let Some(from_unix_ms) = self.position.from_unix_ms() {
+            self.from_unix_s = Some(second(from_unix_ms));
+        }
     }
 
     /// Moves over a page, takes out what is to be left out and returns how much that was.
@@ -79,10 +89,11 @@ impl Cursor {
 }
 
 /// A start by time, at the whole second: a record made half a second after it carries its second's beginning.
-fn at_second(unix_ms: i64) -> Position {
-    Position::At {
+fn by_time(start: Position) -> Position {
+    let at_second = |unix_ms| Position::At {
         unix_ms: second(unix_ms) * 1000,
-    }
+    };
+    start.from_unix_ms().map_or(start, at_second)
 }
 
 fn second(unix_ms: i64) -> i64 {
@@ -96,6 +107,8 @@ mod tests {
     use super::*;
     use crate::stream::script::{after, record};
 
+    const NOW: i64 = 10_000;
+
     fn numbers(records: &[Record]) -> Vec<String> {
         records
             .iter()
@@ -107,16 +120,23 @@ mod tests {
     fn latest_is_asked_for_once_and_only_by_who_decided_it() {
         let start = Position::Latest { since_unix_ms: 5_700 };
         let mut fresh = Cursor::new(start, true);
-        assert_eq!(fresh.ask(), start);
-        assert_eq!(fresh.ask(), Position::At { unix_ms: 5_000 });
-        assert_eq!(Cursor::new(start, false).ask(), Position::At { unix_ms: 5_000 });
+        // Ten seconds earlier than decided, for clocks that differ.
+        let by_time = Position::At { unix_ms: -5_000 };
+        assert_eq!(fresh.ask(5_800), start);
+        assert_eq!(fresh.ask(5_900), by_time);
         assert_eq!(fresh.position(), start, "nothing was read");
+        assert_eq!(Cursor::new(start, false).ask(5_800), by_time);
+        assert_eq!(
+            Cursor::new(start, true).ask(10_701),
+            by_time,
+            "it waited too long"
+        );
     }
 
     #[test]
     fn what_is_older_than_the_starting_second_is_left_out_until_the_first_that_is_not() {
         let mut cursor = Cursor::new(Position::At { unix_ms: 5_999 }, false);
-        cursor.ask();
+        cursor.ask(NOW);
         let mut records = vec![record(1, 4_000), record(2, 5_000), record(3, 4_000)];
         assert_eq!(cursor.admit(&mut records), 1);
         assert_eq!(numbers(&records), ["2", "3"]);
@@ -126,19 +146,32 @@ mod tests {
     #[test]
     fn the_position_moves_over_what_is_left_out() {
         let mut cursor = Cursor::new(Position::At { unix_ms: 9_000 }, false);
-        cursor.ask();
+        cursor.ask(NOW);
         cursor.go_to_trim_horizon();
         let mut records = vec![record(1, 4_000), record(2, 5_000)];
         assert_eq!(cursor.admit(&mut records), 2);
-        assert_eq!(cursor.ask(), after(2));
+        assert_eq!(cursor.ask(NOW), after(2));
         let mut records = vec![record(3, 8_000), record(4, 9_000)];
         assert_eq!(cursor.admit(&mut records), 1, "the start is still to come");
     }
 
     #[test]
+    fn a_latest_start_that_goes_to_the_trim_horizon_does_not_bring_the_past() {
+        let mut cursor = Cursor::new(
+            Position::Latest {
+                since_unix_ms: 19_000,
+            },
+            true,
+        );
+        cursor.ask(NOW);
+        cursor.go_to_trim_horizon();
+        assert_eq!(cursor.admit(&mut vec![record(1, 8_000), record(2, 9_000)]), 1);
+    }
+
+    #[test]
     fn records_through_a_latest_iterator_are_kept_whatever_the_clocks_say() {
         let mut cursor = Cursor::new(Position::Latest { since_unix_ms: 9_000 }, true);
-        cursor.ask();
+        cursor.ask(NOW);
         assert_eq!(cursor.admit(&mut vec![record(1, 4_000)]), 0);
     }
 

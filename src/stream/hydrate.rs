@@ -72,6 +72,7 @@ pub(super) async fn hydrate(
             }
         }
     }
+    recovery.succeeded();
     Ok(hydrated)
 }
 

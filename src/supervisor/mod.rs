@@ -22,6 +22,8 @@ mod replication;
 mod shard;
 pub mod status;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::sync::Arc;

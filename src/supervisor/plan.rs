@@ -47,11 +47,6 @@ pub(super) enum Standing {
 /// no listing ever shows a shard whose row is gone.
 const ENDED_ROW_SECONDS: i64 = 48 * 60 * 60;
 
-/// How much earlier than now "from now on" begins when it is remembered as a time, in milliseconds: more than this
-/// worker's clock is ahead of the service's. A change that is applied although it was made a little earlier does no
-/// harm.
-const CLOCK_SLACK_MS: i64 = 10_000;
-
 // === impl Replicas ===
 
 impl Replicas {
@@ -65,7 +60,7 @@ impl Replicas {
             Start::TrimHorizon => Position::TrimHorizon,
             Start::Latest if shard_is_closed => Position::End,
             Start::Latest => Position::Latest {
-                since_unix_ms: now_unix_ms - CLOCK_SLACK_MS,
+                since_unix_ms: now_unix_ms,
             },
             Start::At { unix_ms } => Position::At { unix_ms },
         }
@@ -95,7 +90,7 @@ impl Replicas {
             if !row.checkpoints.contains_key(replica) {
                 let position = self.first_position(replica, shard_is_closed, now_unix_ms);
                 row.checkpoints
-                    .insert(replica.clone(), Checkpoint::starting(position));
+                    .insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
                 changed = true;
             }
         }
@@ -207,6 +202,7 @@ mod tests {
             Checkpoint {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
+                decided_unix_ms: 0,
             },
         );
     }
@@ -243,9 +239,7 @@ mod tests {
         let open = row(&replicas, &shard("open", None, false));
         assert_eq!(
             open.checkpoints["a"].position,
-            Position::Latest {
-                since_unix_ms: 5_000 - CLOCK_SLACK_MS
-            }
+            Position::Latest { since_unix_ms: 5_000 }
         );
         replicas.new.clear();
         let later = row(&replicas, &shard("later", Some("open"), false));

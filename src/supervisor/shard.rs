@@ -7,7 +7,7 @@
 //!                 └── lease lost ──> nothing more is written, at once
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::feed::{Channel, Feed, Moment};
+use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
+use crate::fault::{Stage, advice};
 use crate::lane::Ack;
 use crate::lease::{self, Fence, Leases, Renewal, Row, State};
 use crate::shard::{Position, Shard};
@@ -63,6 +65,8 @@ pub(super) struct Live {
     pub(super) reading: Arc<stream::Metrics>,
     /// When it was started, in milliseconds since 1970.
     pub(super) started_unix_ms: i64,
+    /// Why reading does not succeed at present.
+    pub(super) trouble: Arc<Mutex<Option<String>>>,
 }
 
 /// Why a shard's task ended.
@@ -96,6 +100,8 @@ pub(super) struct Task {
     counted: (u64, u64, Duration),
     quiet: Option<Quiet>,
     drain_ends: Option<Instant>,
+    trouble: Arc<Mutex<Option<String>>>,
+    in_trouble: bool,
 }
 
 /// Empty polls in a row.
@@ -131,7 +137,7 @@ impl Built {
             &parts.reader,
             parts.source.clone(),
             parts.row.shard.clone(),
-            start(&feeds, parts.is_fresh, parts.clock.unix_ms()),
+            start(&feeds, parts.is_fresh),
             feeds.iter().map(Feed::budget).collect(),
             parts.clock,
             parts.drain.child_token(),
@@ -144,6 +150,7 @@ impl Built {
                 .collect(),
             reading: Arc::clone(&reading),
             started_unix_ms: parts.clock.unix_ms(),
+            trouble: Arc::default(),
         };
         let settle = if parts.settles {
             parts.lease.settle()
@@ -168,6 +175,8 @@ impl Built {
             counted: (0, 0, Duration::ZERO),
             quiet: None,
             drain_ends: None,
+            trouble: Arc::clone(&live.trouble),
+            in_trouble: false,
         };
         (Self { task, reader, settle }, live)
     }
@@ -196,7 +205,7 @@ impl Built {
 
 /// Where the one reader of all feeds begins. Positions of different kinds cannot be compared without asking the
 /// service; the shard is read from its oldest record then, and each feed leaves out what it has.
-fn start(feeds: &[Feed], fresh: bool, now_unix_ms: i64) -> stream::Start {
+fn start(feeds: &[Feed], fresh: bool) -> stream::Start {
     let unfinished: Vec<_> = feeds
         .iter()
         .map(|feed| *feed.reached().1)
@@ -208,20 +217,11 @@ fn start(feeds: &[Feed], fresh: bool, now_unix_ms: i64) -> stream::Start {
         _ => Position::TrimHorizon,
     };
     let positions = unfinished.iter().map(|reached| reached.position);
-    // As good as none if one replica knows of no time.
-    let through = unfinished
-        .iter()
-        .map(|reached| reached.applied_through_unix_ms)
-        .min()
-        .flatten();
+    let through = unfinished.iter().map(Checkpoint::read_through_unix_ms).min();
     stream::Start {
         position: positions.reduce(earliest).unwrap_or(Position::End),
         fresh,
-        read_through_unix_ms: if fresh {
-            through.or(Some(now_unix_ms))
-        } else {
-            through
-        },
+        read_through_unix_ms: through,
     }
 }
 
@@ -284,11 +284,15 @@ impl Task {
                 ..
             } => (records, position, polled_unix_ms, reservations.into_iter()),
             Event::Trouble(error, directive) => {
-                warn!(shard = %self.row.shard, %error, ?directive, "reading does not succeed");
-                return;
+                let advice = advice(error.fault, Stage::Read);
+                warn!(shard = %self.row.shard, %error, ?directive, advice, "reading does not succeed");
+                return self.show_trouble(Some(format!("{error}: {advice}")));
             }
         };
         self.count();
+        if self.in_trouble {
+            self.show_trouble(None);
+        }
         if records.is_empty() {
             self.quiet(polled_unix_ms);
         } else {
@@ -297,6 +301,11 @@ impl Task {
         for feed in &mut self.feeds {
             feed.deliver(&records, position, reservations.next());
         }
+    }
+
+    fn show_trouble(&mut self, text: Option<String>) {
+        self.in_trouble = text.is_some();
+        *self.trouble.lock().expect("nothing panics while holding it") = text;
     }
 
     fn quiet(&mut self, polled_unix_ms: i64) {

@@ -77,11 +77,19 @@ impl FromStr for Format {
 /// Sends the events that `filter` lets through, such as `info,dynamirror::lease=debug`, to standard error from now
 /// on. To be called once in a process.
 pub fn init(format: Format, filter: &str) -> Result<(), Error> {
+    init_to(format, filter, io::stderr)
+}
+
+/// Like [`init`], but through `writer`, which knows what else is shown on standard error.
+pub fn init_to<W>(format: Format, filter: &str, writer: W) -> Result<(), Error>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     let filter = parse(filter)?;
     let terminal = io::stderr().is_terminal();
     let colours = terminal && colours_wanted(std::env::var_os("NO_COLOR").as_deref());
     Registry::default()
-        .with(layer(format, terminal, colours, io::stderr))
+        .with(layer(format, terminal, colours, writer))
         .with(filter)
         .try_init()
         .map_err(|source| Error::Installed { source })

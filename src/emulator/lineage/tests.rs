@@ -120,6 +120,7 @@ proptest! {
                 prop_assert!(parent.range.contains(shard.range.first) && parent.range.contains(shard.range.last));
                 prop_assert!(parent.records.iter().all(|record| Some(record.sequence) <= parent.ending));
             }
+            prop_assert!(shard.records.iter().all(|record| shard.range.contains(record.position)));
             prop_assert!(shard.ending.is_none_or(|ending| ending >= shard.starting));
             earlier.insert(shard.id.clone(), shard);
         }
@@ -189,6 +190,39 @@ fn a_gap_starts_at_the_next_record() {
     assert_eq!(
         lineage.start(&id, Start::After(number("31"))),
         Err(Error::Beyond(id.clone()))
+    );
+}
+
+#[test]
+fn a_record_lands_in_the_shard_that_owns_its_place_to_the_edge() {
+    let mut lineage = lineage(4);
+    let edges: Vec<_> = lineage.shards().map(|shard| shard.range).collect();
+    let mut number = 0;
+    for position in edges.iter().flat_map(|range| [range.first, range.last]) {
+        number += 1;
+        lineage
+            .append(Record {
+                position,
+                ..record(number, 0)
+            })
+            .expect("the ring is covered");
+    }
+    assert!(lineage.shards().all(|shard| shard.records.len() == 2));
+}
+
+#[test]
+fn an_empty_shard_can_be_read_from_the_number_it_is_listed_with() {
+    let mut lineage = lineage(1);
+    lineage.append(record(7, 0)).expect("open");
+    lineage.roll(None, 2_000).expect("open");
+    let child = lineage.list(None, 100).shards.remove(1);
+    let after = lineage
+        .start(&child.id, Start::At(child.starting))
+        .expect("its own number");
+    lineage.append(record(8, 0)).expect("open");
+    assert_eq!(
+        lineage.page(&child.id, after, 10, 1 << 20).expect("known").bodies,
+        ["0:8"]
     );
 }
 

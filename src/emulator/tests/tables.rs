@@ -155,32 +155,3 @@ async fn regions_are_apart_and_observers_see_what_was_written() {
     assert!(seen[0].0 == "PutItem" && seen[0].1 > 10);
     assert_eq!(bench.region().requests("PutItem"), 1);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn any_server_can_stand_behind() {
-    let behind = Bench::start(config()).await;
-    behind.put_many(0..100, 20).await;
-    let upstream = Upstream::Endpoint(behind.region().endpoint());
-    let front = Emulator::start(Config {
-        upstream,
-        initial_shards: 4,
-        ..config()
-    })
-    .await
-    .expect("starts");
-    let region = front.region(REGION);
-    assert_eq!(region.shards(TABLE).await.expect("the table is found").len(), 4);
-    assert!(region.sweep_ttl().await.is_err());
-    let (tables, streams) = clients(region);
-    let arn = stream_arn(&tables, TABLE).await.expect("streamed");
-    region.split(TABLE).await.expect("a shard is open");
-    behind.put_many(100..200, 20).await;
-    behind
-        .region()
-        .shards(TABLE)
-        .await
-        .expect("the emulator behind shows its own stream late otherwise");
-    region.shards(TABLE).await.expect("drained");
-    assert_complete(&walk(&streams, &arn).await, 200);
-    front.stop().await;
-}

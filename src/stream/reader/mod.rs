@@ -24,7 +24,7 @@ use super::gap::{self, Evidence, Verdict};
 use super::hydrate::{Hydrated, hydrate};
 use super::pace::{Pace, Seen, jittered};
 use super::recovery::Recovery;
-use super::{Config, Event, Metrics, PAGE_RESERVE_BYTES, Source, Start, Stop};
+use super::{CHANGE_BYTES, Config, Event, Metrics, PAGE_RESERVE_BYTES, Source, Start, Stop};
 
 /// An iterator older than this is not used. It lives for 15 minutes (API reference, `GetShardIterator`); a new
 /// one costs one call, and finding out that it expired costs one that failed.
@@ -178,7 +178,7 @@ impl Reader {
 
     async fn new_iterator(&mut self) -> Result<Iterator, dynamo::Error> {
         loop {
-            let asked = self.cursor.ask();
+            let asked = self.cursor.ask(self.clock.unix_ms());
             let Source { streams, stream, .. } = &self.source;
             match streams.iterator(stream, &self.shard, &asked).await {
                 // Either it cannot start at a time, or its clock has not reached it.
@@ -200,27 +200,26 @@ impl Reader {
         let Polled { page, polled_unix_ms } = polled;
         let Page {
             mut records,
-            bytes,
+            mut bytes,
             next,
         } = page;
         let seen = self.note(&records, bytes, polled_unix_ms);
+        let is_last = next.is_none();
         self.iterator = next.map(|iterator| (iterator, Instant::now()));
         let mut skipped = self.cursor.admit(&mut records);
-        let mut hydrated = Hydrated::default();
         if !self.source.view.has_new_image() {
             match hydrate(&self.source, &mut records, &mut self.recovery, events).await {
-                Ok(done) => hydrated = done,
+                Ok(Hydrated {
+                    superseded,
+                    bytes: fetched_bytes,
+                }) => {
+                    skipped += superseded;
+                    bytes += fetched_bytes;
+                }
                 Err(reason) => return ControlFlow::Break(Stop::Gap(reason)),
             }
-            self.recovery.succeeded();
         }
-        skipped += hydrated.superseded;
-        if records.is_empty() {
-            reservations.clear();
-        }
-        for reservation in &mut reservations {
-            reservation.resize(bytes + hydrated.bytes);
-        }
+        fit(&mut reservations, records.len(), bytes);
         let event = Event::Page {
             records,
             position: self.cursor.position(),
@@ -231,7 +230,7 @@ impl Reader {
         if events.send(event).await.is_err() {
             return ControlFlow::Break(Stop::Cancelled);
         }
-        if self.iterator.is_none() {
+        if is_last {
             return ControlFlow::Break(Stop::End);
         }
         let pause = self.pace.after(&seen);
@@ -308,4 +307,14 @@ async fn reserve_all(budgets: &[Budget]) -> Vec<Reservation> {
         reservations.push(budget.reserve(PAGE_RESERVE_BYTES).await);
     }
     reservations
+}
+
+/// Makes reservations for a whole page those of what came.
+fn fit(reservations: &mut Vec<Reservation>, records: usize, bytes: usize) {
+    if records == 0 {
+        reservations.clear();
+    }
+    for reservation in reservations {
+        reservation.resize(bytes + records * CHANGE_BYTES);
+    }
 }

@@ -82,7 +82,7 @@ impl Running {
             discovered_unix_ms: self.discovered_unix_ms,
             oldest_poll_unix_ms,
             gaps,
-            error: self.error.clone(),
+            error: self.error.clone().or_else(|| self.reading_trouble()),
             replicas,
             ..empty(&self.setup.config)
         };
@@ -135,6 +135,15 @@ impl Running {
             .values()
             .map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
         polled.min()
+    }
+
+    fn reading_trouble(&self) -> Option<String> {
+        self.live.iter().find_map(|(shard, live)| {
+            let trouble = live.trouble.lock().expect("nothing panics while holding it");
+            trouble
+                .as_ref()
+                .map(|text| format!("shard {shard} is not read: {text}"))
+        })
     }
 
     fn replica(&mut self, index: usize, now_unix_ms: i64) -> status::Replica {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tracing::{error, info_span};
+use tracing::{error, info_span, warn};
 
 use super::Setup;
 use crate::budget::Budget;
 use crate::control;
 use crate::dynamo::{self, Condition, RowKey, StreamArn};
-use crate::fault::{Fault, Stage, advice};
+use crate::fault::{Stage, advice};
 use crate::item::Value;
 use crate::lease::{Fence, Leases, Row};
 use crate::replica::parked::{self, Parked};
@@ -44,11 +44,6 @@ pub(super) enum Failure {
     },
     #[error("read source table `{0}`: it has no stream")]
     NoStream(String),
-    #[error("describe replica table `{table}`: {source}")]
-    Replica {
-        table: String,
-        source: Box<dynamo::Error>,
-    },
     #[error("write to replica table `{table}`: its key is {found}, the source's is {expected}")]
     Key {
         table: String,
@@ -69,10 +64,6 @@ impl Failure {
         match self {
             Self::Source { source, .. } => advice(source.fault, Stage::Discover),
             Self::NoStream(_) => "switch it on with both images: `dynamirror init --enable-streams`",
-            Self::Replica { source, .. } if source.fault == Fault::Missing => {
-                "create the replica table with the source's key schema"
-            }
-            Self::Replica { source, .. } => advice(source.fault, Stage::Write),
             Self::Key { .. } => "a replica needs the source's key schema: name another table",
             Self::Control(control::Error::Call { source, .. }) => advice(source.fault, Stage::Control),
             Self::Control(_) | Self::Parked(_) => "check that the control table is this fleet's own",
@@ -134,16 +125,21 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
     })
 }
 
+/// A replica that cannot be described now is no reason to keep changes from the others; its writer tells what it
+/// meets. One with another key can never be written to.
 async fn check_replica(
     replica: &crate::supervisor::Replica,
     key: &[dynamo::KeyAttribute],
 ) -> Result<(), Failure> {
     let table = &replica.writer.table;
-    let described = replica.tables.describe(table).await;
-    let described = described.map_err(|source| Failure::Replica {
-        table: table.clone(),
-        source: Box::new(source),
-    })?;
+    let described = match replica.tables.describe(table).await {
+        Ok(described) => described,
+        Err(error) => {
+            let advice = advice(error.fault, Stage::Write);
+            warn!(replica = replica.name, %error, advice, "replica cannot be described");
+            return Ok(());
+        }
+    };
     if described.key == key {
         return Ok(());
     }
@@ -160,17 +156,10 @@ async fn check_replica(
     })
 }
 
-/// Rows of another stream that were not read to their end: the table has a new stream, and what was written to the
-/// old one after the last checkpoint is not known to be in the replicas (I6).
+/// Rows of another stream: the table has a new one, and what was written to it between the two, or to the old one
+/// after the last checkpoint, is not known to be in the replicas (I6).
 fn left_behind(setup: &Setup, others: &[Row], current: &StreamArn) -> Option<status::Gap> {
-    let unfinished = others.iter().find(|row| {
-        setup.config.replicas.iter().any(|replica| {
-            row.checkpoints
-                .get(&replica.name)
-                .is_some_and(|checkpoint| !checkpoint.position.is_end())
-        })
-    })?;
-    let gap = stream_gap(&unfinished.stream, Some(current), setup.clock.unix_ms());
+    let gap = stream_gap(&others.first()?.stream, Some(current), setup.clock.unix_ms());
     error!(reason = gap.reason, advice = gap.advice, "stream was replaced");
     Some(gap)
 }

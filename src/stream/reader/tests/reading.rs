@@ -1,0 +1,171 @@
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_last_page_is_sent_before_the_end() {
+    let rig = Rig::new(Position::TrimHorizon);
+    rig.script.page(vec![record(1, START)]);
+    rig.script.last_page(vec![record(2, START), record(3, START)]);
+    let mut reader = rig.run();
+    assert_eq!(reader.page().await, seen(&["1"], after(1), 0));
+    assert_eq!(reader.page().await, seen(&["2", "3"], after(3), 0));
+    assert_eq!(reader.stop().await, Stop::End);
+    assert_eq!(rig.script.asked(), [Position::TrimHorizon]);
+    assert_eq!((rig.metrics.records(), rig.metrics.polls()), (3, 2));
+    assert_eq!(rig.metrics.bytes(), 3 * RECORD_BYTES as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_read_to_its_end_is_not_asked_for() {
+    let rig = Rig::new(Position::End);
+    assert_eq!(rig.run().stop().await, Stop::End);
+    assert!(rig.script.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_pages_are_told_and_do_not_move_the_position() {
+    let rig = Rig::new(after(7));
+    rig.script.page(vec![]);
+    rig.script.page(vec![]);
+    rig.script.page(vec![record(8, START)]);
+    rig.script.last_page(vec![]);
+    let mut reader = rig.run();
+    let mut polled = Vec::new();
+    for _ in 0..2 {
+        let Event::Page {
+            position,
+            polled_unix_ms,
+            reservations,
+            ..
+        } = reader.event().await
+        else {
+            panic!("nothing fails here");
+        };
+        assert_eq!((position, reservations.len()), (after(7), 0));
+        polled.push(polled_unix_ms);
+    }
+    assert!(polled[0] == START && polled[1] >= START + 200, "{polled:?}");
+    assert_eq!(reader.page().await, seen(&["8"], after(8), 0));
+    assert_eq!(reader.page().await, seen(&[], after(8), 0));
+    assert_eq!(reader.stop().await, Stop::End);
+    assert!(rig.metrics.last_poll_unix_ms() > Some(polled[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn back_pressure_drops_the_iterator_and_goes_on_after_the_last_record_read() {
+    let mut rig = Rig::new(Position::TrimHorizon);
+    let (roomy, tight) = (Budget::new(64 << 20), Budget::new(PAGE_RESERVE_BYTES));
+    rig.budgets = vec![roomy.clone(), tight.clone()];
+    rig.script.page(vec![record(1, START)]);
+    rig.script.last_page(vec![record(2, START)]);
+    let mut reader = rig.run();
+    let Event::Page { reservations, .. } = reader.event().await else {
+        panic!("nothing fails here");
+    };
+    let bytes: Vec<_> = reservations.iter().map(Reservation::bytes).collect();
+    assert_eq!(bytes, [RECORD_BYTES + crate::stream::CHANGE_BYTES; 2]);
+    // One record is left in the tight budget, and a whole page has no room beside it.
+    tokio::time::sleep(LONG).await;
+    assert_eq!(rig.script.calls().len(), 2, "nothing is read without room");
+    let waited = rig.metrics.backpressure();
+    assert!(waited > LONG / 2, "waiting is counted while it lasts: {waited:?}");
+    drop(reservations);
+    assert_eq!(reader.page().await, seen(&["2"], after(2), 0));
+    assert_eq!(reader.stop().await, Stop::End);
+    assert_eq!(rig.script.asked(), [Position::TrimHorizon, after(1)]);
+    assert_eq!((roomy.used_bytes(), tight.used_bytes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_behind_does_not_pause_and_one_that_is_not_does() {
+    let rig = Rig::new(Position::TrimHorizon);
+    rig.script.page(vec![record(1, START - HOUR_MS)]);
+    rig.script.page(vec![record(2, START)]);
+    rig.script.last_page(vec![]);
+    let mut reader = rig.run();
+    for _ in 0..3 {
+        reader.page().await;
+    }
+    let polls: Vec<_> = rig.script.calls().into_iter().skip(1).collect();
+    assert_eq!(polls[0].0, polls[1].0);
+    assert!(polls[2].0 - polls[1].0 >= Config::default().active_pause);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancellation_and_a_dropped_receiver_end_every_wait_at_once() {
+    type Setting = fn(&mut Rig);
+    let settings: [(&str, usize, Setting); 9] = [
+        ("getting an iterator", 1, |rig| rig.script.hangs_on_iterators()),
+        ("getting records", 2, |_| {}),
+        ("pausing", 2, |rig| rig.script.page(vec![])),
+        ("backing off", 1, |rig| {
+            rig.script.refuses_iterator(Fault::Transient)
+        }),
+        ("stalling", 1, |rig| rig.script.refuses_iterator(Fault::Denied)),
+        ("a full channel", 3, |rig| {
+            for number in 1..4 {
+                rig.script.page(vec![record(number, START)]);
+            }
+        }),
+        ("fetching", 3, |rig| {
+            rig.view = View::KeysOnly;
+            rig.script.page(vec![record(1, START)]);
+            rig.script.hangs_on_fetches();
+        }),
+        ("backing off from a fetch", 3, |rig| {
+            rig.view = View::KeysOnly;
+            rig.script.page(vec![record(1, START)]);
+            rig.script.fails_to_fetch(Fault::Transient);
+        }),
+        ("waiting for room", 0, |rig| {
+            let budget = Budget::new(PAGE_RESERVE_BYTES);
+            let taken = budget.try_reserve(1).expect("it is empty");
+            // For as long as the test runs.
+            std::mem::forget(taken);
+            rig.budgets = vec![budget];
+        }),
+    ];
+    for (what, calls, set) in settings {
+        for by_cancelling in [true, false] {
+            let mut rig = Rig::new(Position::TrimHorizon);
+            set(&mut rig);
+            let mut reader = rig.run();
+            rig.script.called(calls).await;
+            // The reader does all it can without time passing.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let before = Instant::now();
+            if by_cancelling {
+                rig.cancel.cancel();
+            } else {
+                reader.events.close();
+            }
+            assert_eq!(reader.stop().await, Stop::Cancelled, "{what}");
+            assert_eq!(before.elapsed(), Duration::ZERO, "{what}");
+            assert_eq!(rig.script.calls().len(), calls, "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_without_records_reserve_nothing() {
+    let mut rig = Rig::new(at(START));
+    let budget = Budget::new(PAGE_RESERVE_BYTES);
+    rig.budgets = vec![budget.clone()];
+    rig.script.page(vec![]);
+    rig.script.last_page(vec![record(1, START - 5_000)]);
+    let mut reader = rig.run();
+    for skipped_here in [0, 1] {
+        let Event::Page {
+            reservations,
+            skipped,
+            ..
+        } = reader.event().await
+        else {
+            panic!("nothing fails here");
+        };
+        assert_eq!((reservations.len(), skipped), (0, skipped_here));
+    }
+    assert_eq!(reader.stop().await, Stop::End);
+    assert_eq!(budget.used_bytes(), 0);
+}

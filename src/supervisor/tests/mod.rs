@@ -1,0 +1,327 @@
+//! Whole workers on paused time, between a stream and tables in memory.
+
+mod model;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::model::Model;
+use super::status::State;
+use super::*;
+use crate::dynamo::memory::Memory;
+use crate::task::Tasks;
+
+const START_UNIX_MS: i64 = 1_900_000_000_000;
+
+/// A source, tables that outlive workers, and the clock that all share.
+struct World {
+    source: Arc<Model>,
+    tables: Arc<Memory>,
+    clock: Clock,
+    start: Start,
+}
+
+/// A worker that runs. Dropping it is its sudden death.
+struct Running {
+    board: Board,
+    drain: CancellationToken,
+    tasks: Tasks<()>,
+}
+
+impl World {
+    fn new(shards: &[&str]) -> Self {
+        let clock = Clock::Simulated {
+            start_unix_ms: START_UNIX_MS,
+            start: Instant::now(),
+        };
+        let tables = Arc::new(Memory::default());
+        tables.describe_as(model::table(None));
+        Self {
+            source: Model::new(shards),
+            tables,
+            clock,
+            start: Start::TrimHorizon,
+        }
+    }
+
+    fn config(&self, worker: &str) -> Config {
+        let tables = || Arc::clone(&self.tables) as Arc<dyn Tables>;
+        let attempt = Duration::from_secs(2);
+        let replica = Replica {
+            name: "us".to_owned(),
+            tables: tables(),
+            buffer_bytes: 8 << 20,
+            writer: crate::replica::Config {
+                table: "replica".to_owned(),
+                batches_in_flight: 4,
+                attempt_timeout: attempt,
+                settle: attempt,
+                park_limit: 10,
+            },
+        };
+        let source = Source {
+            table: "source".to_owned(),
+            tables: Arc::clone(&self.source) as _,
+            streams: Arc::clone(&self.source) as _,
+            reader: stream::Config::default(),
+            discovery: Duration::from_secs(10),
+        };
+        Config {
+            worker: worker.to_owned(),
+            control: Control::new(tables(), "control"),
+            lease: lease::Config {
+                duration: Duration::from_secs(12),
+                renew_interval: Duration::from_secs(3),
+                longest_attempt: attempt,
+            },
+            grace: Duration::from_secs(20),
+            clock: self.clock,
+            metrics: Arc::new(telemetry::Metrics::new(worker, "control", self.clock).expect("metrics")),
+            replications: vec![Replication {
+                name: "orders".to_owned(),
+                start: self.start,
+                source,
+                replicas: vec![replica],
+            }],
+        }
+    }
+
+    async fn worker(&self, id: &str) -> Running {
+        let worker = Worker::build(self.config(id))
+            .await
+            .expect("the control table is ours");
+        let (board, drain) = (worker.board(), CancellationToken::new());
+        let mut tasks = Tasks::new();
+        tasks.spawn(tracing::Span::none(), worker.run(drain.clone()));
+        Running { board, drain, tasks }
+    }
+
+    fn version(&self, key: &str) -> Option<String> {
+        let item = self.tables.item("replica", &model::key(key))?;
+        Some(
+            item.trim_end_matches("\"}}")
+                .rsplit('"')
+                .next()
+                .expect("a version")
+                .to_owned(),
+        )
+    }
+
+    /// Waits until `key` has `version` in the replica; says how long that took.
+    async fn until(&self, key: &str, version: u64) -> Duration {
+        let begun = Instant::now();
+        while self.version(key) != Some(version.to_string()) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "{key} is {:?}, not {version}",
+                self.version(key)
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        begun.elapsed()
+    }
+}
+
+impl Running {
+    async fn drain(mut self) {
+        self.drain.cancel();
+        while self.tasks.next().await.is_some() {}
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&status::Status) -> bool) -> status::Status {
+        let begun = Instant::now();
+        loop {
+            let status = self.board.status();
+            if holds(&status) {
+                return status;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(300),
+                "never {what}: {status:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_follow_their_parents_over_splits_and_rolls() {
+    let world = World::new(&["a"]);
+    for version in 1..=25 {
+        world.source.put("a", "x", version);
+    }
+    world.source.close("a", &["b", "c"]);
+    world.source.put("b", "x", 26);
+    world.source.put("c", "y", 1);
+    let worker = world.worker("w").await;
+    world.until("x", 26).await;
+    world.until("y", 1).await;
+    world.source.put("b", "x", 27);
+    world.source.close("b", &["d"]);
+    world.source.put("d", "x", 28);
+    world.until("x", 28).await;
+    assert_eq!(world.source.read_order().first().map(String::as_str), Some("a"));
+    let status = worker
+        .until("two shards ended", |status| {
+            status.replications[0].shards.ended == 2
+        })
+        .await;
+    assert_eq!(status.replications[0].shards.active, 2);
+    assert!(status.ready, "{:?}", status.not_ready);
+    let ledger = status.replications[0].replicas[0].ledger;
+    assert_eq!(ledger.read, 29);
+    assert_eq!(ledger.read, ledger.applied + ledger.coalesced + ledger.filtered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_leaves_nothing_to_wait_for_and_nothing_to_read_again() {
+    let world = World::new(&["a"]);
+    world.source.put("a", "x", 1);
+    let first = world.worker("first").await;
+    world.until("x", 1).await;
+    first.drain().await;
+    world.source.put("a", "x", 2);
+    let _second = world.worker("second").await;
+    let took = world.until("x", 2).await;
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    assert_eq!(world.source.reads(), 2, "a record was read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_workers_shard_is_taken_when_its_lease_is_over_and_not_before() {
+    let world = World::new(&["a"]);
+    world.source.put("a", "x", 1);
+    let first = world.worker("first").await;
+    world.until("x", 1).await;
+    let second = world.worker("second").await;
+    second
+        .until("the shard is seen elsewhere", |status| {
+            status.replications[0].shards.elsewhere == 1
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        second.board.status().replications[0].shards.active,
+        0,
+        "a lease that was renewed was taken"
+    );
+    drop(first);
+    world.source.put("a", "x", 2);
+    let took = world.until("x", 2).await;
+    // The last renewal was up to an interval ago, the lease runs for its duration, and the settle time follows.
+    assert!(took >= Duration::from_secs(12 - 3 + 2), "it took only {took:?}");
+    assert!(took <= Duration::from_secs(12 + 6 + 2 + 2), "it took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_vanishes_unread_is_a_gap_and_the_others_go_on() {
+    let world = World::new(&["a", "b"]);
+    let worker = world.worker("w").await;
+    worker
+        .until("both are read", |status| {
+            status.replications[0].shards.active == 2
+        })
+        .await;
+    world.source.forget("a");
+    let status = worker
+        .until("a gap", |status| !status.replications[0].gaps.is_empty())
+        .await;
+    assert!(!status.ready);
+    assert_eq!(status.replications[0].gaps[0].shard.as_deref(), Some("a"));
+    world.source.put("b", "y", 1);
+    world.until("y", 1).await;
+    worker.drain().await;
+    // It stays one after a restart.
+    let again = world.worker("again").await;
+    again
+        .until("the gap again", |status| status.replications[0].shards.gap == 1)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_vanished_while_nobody_looked_is_a_gap() {
+    let world = World::new(&["a", "b"]);
+    let worker = world.worker("w").await;
+    worker
+        .until("both are read", |status| {
+            status.replications[0].shards.active == 2
+        })
+        .await;
+    worker.drain().await;
+    world.source.forget("a");
+    let again = world.worker("again").await;
+    let status = again
+        .until("a gap", |status| !status.replications[0].gaps.is_empty())
+        .await;
+    assert_eq!(status.replications[0].gaps[0].shard.as_deref(), Some("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_stream_is_a_gap_now_and_after_a_restart() {
+    let world = World::new(&["a"]);
+    let worker = world.worker("w").await;
+    worker
+        .until("it is read", |status| status.replications[0].shards.active == 1)
+        .await;
+    world.source.replace_stream();
+    let status = worker
+        .until("a gap", |status| !status.replications[0].gaps.is_empty())
+        .await;
+    assert!(!status.ready && status.replications[0].gaps[0].shard.is_none());
+    worker.drain().await;
+    let again = world.worker("again").await;
+    again
+        .until("the gap again", |status| !status.replications[0].gaps.is_empty())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn latest_leaves_out_what_was_there_and_keeps_its_start_over_a_restart() {
+    let mut world = World::new(&["a"]);
+    world.start = Start::Latest;
+    world.source.put("a", "old", 1);
+    let worker = world.worker("w").await;
+    worker
+        .until("it is read", |status| status.replications[0].shards.active == 1)
+        .await;
+    world.source.put("a", "new", 1);
+    world.until("new", 1).await;
+    assert_eq!(world.version("old"), None);
+    world.source.close("a", &["b"]);
+    world.source.put("b", "later", 1);
+    world.until("later", 1).await;
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lag_grows_while_a_replica_is_down_and_ends_when_it_is_back() {
+    let world = World::new(&["a"]);
+    let worker = world.worker("w").await;
+    world.source.put("a", "x", 1);
+    world.until("x", 1).await;
+    let lag = |status: &status::Status| status.replications[0].replicas[0].lag_seconds;
+    worker
+        .until("idle time is proven", |status| {
+            lag(status).is_some_and(|lag| lag < 15.0)
+        })
+        .await;
+    world.tables.break_table("replica", true);
+    world.source.put("a", "x", 2);
+    let down = worker
+        .until("stalled", |status| {
+            status.replications[0].replicas[0].state == State::Stalled
+        })
+        .await;
+    assert!(!down.ready && lag(&down) > Some(30.0), "{down:?}");
+    assert!(down.replications[0].replicas[0].error.is_some());
+    world.tables.break_table("replica", false);
+    world.until("x", 2).await;
+    worker
+        .until("streaming again", |status| {
+            status.ready && lag(status).is_some_and(|lag| lag < 15.0)
+        })
+        .await;
+}

@@ -1,0 +1,285 @@
+//! A stream in memory whose shards a test closes, splits and forgets.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::change::Change;
+use crate::dynamo::{
+    self, Condition, Describe, Fetched, Future, Iterator, KeyAttribute, Listing, Outcome, Page, RowKey, Rows,
+    StreamArn, Streams, Table, TableStream, Tables, Written,
+};
+use crate::fault::Fault;
+use crate::item::{Attributes, Item};
+use crate::key::Key;
+use crate::record::{Kind, Record, View};
+use crate::shard::{Position, Shard, ShardId};
+
+/// A table with a stream, as a source sees it.
+#[derive(Default)]
+pub(super) struct Model {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    shards: BTreeMap<ShardId, Held>,
+    sequence: u64,
+    generation: u32,
+    /// Who read which record, in order.
+    read: Vec<(ShardId, u64)>,
+}
+
+#[derive(Default)]
+struct Held {
+    parent: Option<ShardId>,
+    closed: bool,
+    records: Vec<Record>,
+}
+
+/// Records in one page: small, so that a shard has several.
+const PAGE: usize = 10;
+
+impl Model {
+    pub(super) fn new(shards: &[&str]) -> Arc<Self> {
+        let model = Self::default();
+        for shard in shards {
+            model.state().shards.insert((*shard).into(), Held::default());
+        }
+        Arc::new(model)
+    }
+
+    /// Writes one version of a key, as the next record of `shard`.
+    pub(super) fn put(&self, shard: &str, key: &str, version: u64) {
+        let mut state = self.state();
+        state.sequence += 1;
+        let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
+        let record = Record {
+            kind: Kind::Modify,
+            key: self::key(key),
+            sequence: (1_000 + state.sequence).to_string().parse().expect("a number"),
+            created_unix_ms: super::START_UNIX_MS,
+            image: Some(Item::from_json(Bytes::from(item))),
+            by_ttl: false,
+        };
+        let held = state.shards.get_mut(&shard.into()).expect("a shard of the model");
+        assert!(!held.closed, "a closed shard was written to");
+        held.records.push(record);
+    }
+
+    /// Closes a shard; its children, if any, are listed from now on.
+    pub(super) fn close(&self, shard: &str, children: &[&str]) {
+        let mut state = self.state();
+        state
+            .shards
+            .get_mut(&shard.into())
+            .expect("a shard of the model")
+            .closed = true;
+        for child in children {
+            let held = Held {
+                parent: Some(shard.into()),
+                ..Held::default()
+            };
+            state.shards.insert((*child).into(), held);
+        }
+    }
+
+    /// A shard is gone, read or not.
+    pub(super) fn forget(&self, shard: &str) {
+        self.state().shards.remove(&shard.into());
+    }
+
+    /// The table has a new stream from now on.
+    pub(super) fn replace_stream(&self) {
+        self.state().generation += 1;
+    }
+
+    /// Shards in the order in which records of theirs were read, each once for every run of reads.
+    pub(super) fn read_order(&self) -> Vec<String> {
+        let mut order: Vec<_> = self
+            .state()
+            .read
+            .iter()
+            .map(|(shard, _)| shard.to_string())
+            .collect();
+        order.dedup();
+        order
+    }
+
+    /// How many records were handed out, repeated ones included.
+    pub(super) fn reads(&self) -> usize {
+        self.state().read.len()
+    }
+
+    fn arn(state: &State) -> StreamArn {
+        StreamArn::from(format!("arn:stream/{}", state.generation).as_str())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while holding it")
+    }
+}
+
+/// The key of the model's table.
+pub(super) fn key(name: &str) -> Key {
+    let text = Bytes::from(format!(r#"{{"k":{{"S":"{name}"}}}}"#));
+    Key::from_json(&text, 0..text.len()).expect("a key")
+}
+
+/// The description of a table with that key.
+pub(super) fn table(stream: Option<TableStream>) -> Table {
+    let key = vec![KeyAttribute {
+        name: "k".to_owned(),
+        kind: "S".to_owned(),
+    }];
+    Table {
+        arn: "arn:table".to_owned(),
+        usable: true,
+        key,
+        stream,
+        items: 0,
+    }
+}
+
+fn ready<'a, T: Send + 'a>(result: Result<T, dynamo::Error>) -> Future<'a, T> {
+    Box::pin(std::future::ready(result))
+}
+
+fn missing<T>(operation: &'static str) -> Result<T, dynamo::Error> {
+    Err(dynamo::Error::new(
+        operation,
+        Fault::Missing,
+        "there is no such shard",
+    ))
+}
+
+impl Streams for Model {
+    fn describe<'a>(&'a self, _stream: &'a StreamArn, what: &'a Describe) -> Future<'a, Listing> {
+        let state = self.state();
+        let wanted = |held: &Held| what.children_of.is_none() || held.parent == what.children_of;
+        let shards = state
+            .shards
+            .iter()
+            .filter(|(_, held)| wanted(held))
+            .map(|(id, held)| Shard {
+                id: id.clone(),
+                parent: held.parent.clone(),
+                closed: held.closed,
+            });
+        ready(Ok(Listing {
+            shards: shards.collect(),
+            next: None,
+            enabled: true,
+            view: View::NewAndOldImages,
+        }))
+    }
+
+    fn iterator<'a>(
+        &'a self,
+        _stream: &'a StreamArn,
+        shard: &'a ShardId,
+        position: &'a Position,
+    ) -> Future<'a, Iterator> {
+        let state = self.state();
+        let Some(held) = state.shards.get(shard) else {
+            return ready(missing("GetShardIterator"));
+        };
+        let index = match position {
+            Position::TrimHorizon | Position::At { .. } => 0,
+            Position::Latest { .. } => held.records.len(),
+            Position::After(sequence) => held
+                .records
+                .iter()
+                .take_while(|record| record.sequence <= *sequence)
+                .count(),
+            Position::End => unreachable!("the end is never asked for"),
+        };
+        ready(Ok(Iterator(format!("{shard} {index}"))))
+    }
+
+    fn records<'a>(&'a self, iterator: &'a Iterator, _limit: u32) -> Future<'a, Page> {
+        let mut state = self.state();
+        let (shard, index) = iterator.0.split_once(' ').expect("our own token");
+        let (shard, index): (ShardId, usize) = (shard.into(), index.parse().expect("our own token"));
+        let Some(held) = state.shards.get(&shard) else {
+            return ready(missing("GetRecords"));
+        };
+        let records: Vec<_> = held.records[index..].iter().take(PAGE).cloned().collect();
+        let end = index + records.len();
+        // The page that reaches the end of a closed shard carries its records and no iterator.
+        let next = (!held.closed || end < held.records.len()).then(|| Iterator(format!("{shard} {end}")));
+        for index in index..end {
+            state.read.push((shard.clone(), index as u64));
+        }
+        ready(Ok(Page {
+            bytes: 100 * records.len(),
+            records,
+            next,
+        }))
+    }
+}
+
+impl Tables for Model {
+    fn describe<'a>(&'a self, _table: &'a str) -> Future<'a, Table> {
+        let arn = Self::arn(&self.state());
+        ready(Ok(table(Some(TableStream {
+            arn,
+            view: View::NewAndOldImages,
+            enabled: true,
+        }))))
+    }
+
+    fn write<'a>(&'a self, _table: &'a str, _changes: &'a [Change]) -> Future<'a, Written> {
+        unreachable!("a source is never written to")
+    }
+
+    fn fetch<'a>(&'a self, _table: &'a str, _keys: &'a [Key]) -> Future<'a, Fetched> {
+        unreachable!("records carry their items")
+    }
+
+    fn scan<'a>(
+        &'a self,
+        _table: &'a str,
+        _segment: (u32, u32),
+        _after: Option<&'a Item>,
+    ) -> Future<'a, Rows> {
+        unreachable!("a source is not scanned")
+    }
+
+    fn put<'a>(
+        &'a self,
+        _table: &'a str,
+        _row: &'a Attributes,
+        _condition: &'a Condition,
+    ) -> Future<'a, Outcome> {
+        unreachable!("a source holds no rows")
+    }
+
+    fn delete<'a>(
+        &'a self,
+        _table: &'a str,
+        _row: &'a RowKey,
+        _condition: &'a Condition,
+    ) -> Future<'a, Outcome> {
+        unreachable!("a source holds no rows")
+    }
+
+    fn query<'a>(
+        &'a self,
+        _table: &'a str,
+        _partition: &'a str,
+        _prefix: &'a str,
+        _after: Option<&'a Item>,
+    ) -> Future<'a, Rows> {
+        unreachable!("a source holds no rows")
+    }
+
+    fn create<'a>(&'a self, _table: &'a str) -> Future<'a, ()> {
+        unreachable!("a source is not created")
+    }
+
+    fn enable_stream<'a>(&'a self, _table: &'a str) -> Future<'a, ()> {
+        unreachable!("its stream is on")
+    }
+}
