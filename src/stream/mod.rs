@@ -62,6 +62,10 @@ pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 /// is counted as what it is once it is there.
 pub const PAGE_RESERVE_BYTES: usize = 3 * 512 * 1024;
 
+/// Memory that one change takes beside its text until it is settled: itself (about 90 bytes), its place in the queue
+/// of a replica (about 200), and its share of tables that grow by doubling.
+pub const CHANGE_BYTES: usize = 384;
+
 /// How often a shard is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
@@ -119,7 +123,7 @@ pub enum Event {
         /// Time of day before the call was sent, in milliseconds since 1970: an empty page says something
         /// about records made before it, never about later ones.
         polled_unix_ms: i64,
-        /// One for each budget, in their order, of the bytes that the records keep alive; none at all when
+        /// One for each budget, in their order, of the bytes that the records keep alive and [`CHANGE_BYTES`] for each; none when
         /// `records` is empty.
         reservations: Vec<Reservation>,
         /// Records that were read and are not in `records`: older than the start, at or before the position

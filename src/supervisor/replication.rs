@@ -5,7 +5,7 @@ mod start;
 
 pub(super) use sheet::empty;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,10 @@ const CONTROL_CALLS: usize = 16;
 /// Full listings in a row that a tracked shard must be missing from before its iterator is tried: one may be
 /// inconsistent.
 const ABSENT_LISTINGS: u32 = 2;
+
+/// Full listings in a row that show a shard without its parent, before a parent that can be read is read although
+/// nothing is known of its own parents. An inconsistent listing is right again by the next one or the one after.
+const HIDDEN_LISTINGS: u32 = 5;
 
 /// How often the sheet is renewed.
 const SHOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -74,6 +78,8 @@ struct Running {
     live: HashMap<ShardId, Live>,
     /// Shards whose start was decided by this process.
     decided: HashSet<ShardId>,
+    /// Parents that can be read and are not listed, with the listings they were missing from.
+    hidden: BTreeMap<ShardId, u32>,
     discovered_unix_ms: Option<i64>,
     stream_gap: Option<status::Gap>,
     error: Option<String>,
@@ -145,6 +151,7 @@ impl Running {
             shards: Tasks::new(),
             live: HashMap::new(),
             decided: HashSet::new(),
+            hidden: BTreeMap::new(),
             discovered_unix_ms: None,
             error: None,
             applied_through: vec![None; setup.config.replicas.len()],
@@ -216,15 +223,9 @@ impl Running {
     async fn listed(&mut self, shards: &[Shard]) {
         self.lineage.merge(shards);
         if self.discovered_unix_ms.is_some() {
-            let known_parent = |shard: &&Shard| {
-                let parent = shard.parent.as_ref();
-                parent
-                    .is_none_or(|parent| self.rows.contains_key(parent) || self.lineage.get(parent).is_some())
-            };
-            let ready: Vec<_> = shards
-                .iter()
-                .filter(known_parent)
-                .map(|shard| shard.id.clone())
+            let listed = shards.iter().map(|shard| shard.id.clone());
+            let ready: Vec<_> = listed
+                .filter(|shard| self.hidden_ancestor(shard).is_none())
                 .collect();
             self.track(ready).await;
             self.advance().await;
@@ -236,11 +237,13 @@ impl Running {
         let absent = self.lineage.complete(sync);
         self.check_stream(table);
         self.find_hidden_parents().await;
-        let all: Vec<_> = self
-            .lineage
-            .parents_first()
-            .iter()
+        let listed = self.lineage.parents_first().into_iter();
+        let all: Vec<_> = listed
             .map(|shard| shard.id.clone())
+            .filter(|shard| {
+                let hidden = self.hidden_ancestor(shard);
+                hidden.is_none_or(|hidden| !self.hidden.contains_key(&hidden))
+            })
             .collect();
         if !self.track(all).await {
             return;
@@ -248,7 +251,9 @@ impl Running {
         for shard in absent {
             self.absent(&shard).await;
         }
-        if self.register().await {
+        // A new replica's place in a shard is decided when all shards are known.
+        let all_known = self.hidden.is_empty() || self.replicas.new.is_empty();
+        if all_known && self.register().await {
             self.error = None;
             self.discovered_unix_ms = Some(self.setup.clock.unix_ms());
         }
@@ -279,22 +284,29 @@ impl Running {
     }
 
     /// A shard whose parent is neither listed nor tracked: the parent was trimmed, or the listing is incomplete. An
-    /// iterator tells, because a child must never start before a parent that can still be read (I3).
+    /// iterator tells, because a child must never start before a parent that can still be read (I3). Such a parent
+    /// is waited for, since only its own line in a listing tells what must be read before it; one that no listing
+    /// shows any more is read as it is.
     async fn find_hidden_parents(&mut self) {
-        let is_hidden =
-            |parent: &ShardId| !self.rows.contains_key(parent) && self.lineage.get(parent).is_none();
-        let untracked = |shard: &&&Shard| !self.rows.contains_key(&shard.id);
-        let parents: Vec<_> = self
+        let untracked = self
             .lineage
             .parents_first()
-            .iter()
-            .filter(untracked)
-            .filter_map(|shard| shard.parent.clone())
-            .filter(is_hidden)
+            .into_iter()
+            .filter(|shard| !self.rows.contains_key(&shard.id));
+        let parents: BTreeSet<_> = untracked
+            .filter_map(|shard| self.hidden_ancestor(&shard.id))
             .collect();
+        let before = std::mem::take(&mut self.hidden);
         for parent in parents {
-            if self.can_be_read(&parent).await {
-                info!(shard = %parent, "parent is missing from the listing and can be read");
+            if !self.can_be_read(&parent).await {
+                continue;
+            }
+            let listings = before.get(&parent).map_or(1, |listings| listings + 1);
+            if listings < HIDDEN_LISTINGS {
+                info!(shard = %parent, "parent is missing from the listing and can be read: its children wait");
+                self.hidden.insert(parent, listings);
+            } else {
+                info!(shard = %parent, "parent is no longer listed and can be read");
                 self.lineage.merge(&[Shard {
                     id: parent,
                     parent: None,
@@ -302,6 +314,18 @@ impl Running {
                 }]);
             }
         }
+    }
+
+    /// The nearest ancestor of a shard that is neither listed nor tracked, unless a tracked one is nearer.
+    fn hidden_ancestor(&self, shard: &ShardId) -> Option<ShardId> {
+        let mut at = self.lineage.get(shard)?.parent.clone()?;
+        while !self.rows.contains_key(&at) {
+            match self.lineage.get(&at) {
+                None => return Some(at),
+                Some(listed) => at = listed.parent.clone()?,
+            }
+        }
+        None
     }
 
     async fn can_be_read(&self, shard: &ShardId) -> bool {
@@ -504,8 +528,7 @@ impl Running {
             clock: self.setup.clock,
             metrics: self.metrics.clone(),
             drain: self.setup.drain.clone(),
-            // The rest of it is for the writers and for what happens around.
-            grace: self.setup.grace.mul_f64(0.8),
+            grace: self.setup.grace,
         });
         self.live.insert(shard.clone(), live);
         let span = info_span!("shard", replication = self.setup.config.name, %shard);

@@ -143,7 +143,7 @@ impl<'a> Replication<'a> {
                 let advice = "create it with the source's key, or check its name, region and account";
                 return Found::wrong(error.to_string(), advice);
             }
-            Err(error) => return Found::call(&error, Stage::Write),
+            Err(error) => return Found::call(&error, Stage::Discover),
         };
         match source {
             Some(source) => compare(

@@ -113,7 +113,8 @@ async fn stopping_ends_what_hangs_and_frees_the_port() {
         .faults()
         .add(Rule::new(Fault::Hang(Duration::from_hours(1))).on("PutItem"));
     let tables = bench.tables.clone();
-    let hanging = tokio::spawn(async move {
+    let mut hanging = tokio::task::JoinSet::new();
+    hanging.spawn(async move {
         tables
             .put_item()
             .table_name(TABLE)
@@ -126,7 +127,8 @@ async fn stopping_ends_what_hangs_and_frees_the_port() {
     }
     let endpoint = bench.region().endpoint();
     bench.emulator.stop().await;
-    assert!(hanging.await.expect("ends").is_err());
+    let ended = hanging.join_next().await.expect("it was spawned");
+    assert!(ended.expect("ends").is_err());
     let address = endpoint.trim_start_matches("http://");
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }

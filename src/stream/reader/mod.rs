@@ -24,7 +24,7 @@ use super::gap::{self, Evidence, Verdict};
 use super::hydrate::{Hydrated, hydrate};
 use super::pace::{Pace, Seen, jittered};
 use super::recovery::Recovery;
-use super::{Config, Event, Metrics, PAGE_RESERVE_BYTES, Source, Start, Stop};
+use super::{CHANGE_BYTES, Config, Event, Metrics, PAGE_RESERVE_BYTES, Source, Start, Stop};
 
 /// An iterator older than this is not used. It lives for 15 minutes (API reference, `GetShardIterator`); a new
 /// one costs one call, and finding out that it expired costs one that failed.
@@ -315,6 +315,6 @@ fn fit(reservations: &mut Vec<Reservation>, records: usize, bytes: usize) {
         reservations.clear();
     }
     for reservation in reservations {
-        reservation.resize(bytes);
+        reservation.resize(bytes + records * CHANGE_BYTES);
     }
 }

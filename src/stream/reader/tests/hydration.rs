@@ -30,7 +30,10 @@ async fn records_without_images_become_what_the_table_holds_now() {
         assert_eq!(text, Some(&br#"{"id":{"S":"a"},"v":{"N":"2"}}"#[..]));
         assert_eq!((records[0].kind, records[1].kind), (Kind::Modify, Kind::Remove));
         assert!(records[1].image.is_none() && records[1].by_ttl);
-        assert_eq!(reservations[0].bytes(), 3 * RECORD_BYTES + 30);
+        assert_eq!(
+            reservations[0].bytes(),
+            3 * RECORD_BYTES + 30 + 2 * crate::stream::CHANGE_BYTES
+        );
         let limit_and_keys = rig.script.calls().into_iter().filter_map(|(_, call)| match call {
             Call::Records(_, limit) => Some(limit.to_string()),
             Call::Fetch(keys) => Some(keys.join(" ")),
