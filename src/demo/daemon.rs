@@ -133,7 +133,7 @@ impl Daemon {
     }
 
     /// Drains it and waits for its end. Tells how many leases it still held.
-    pub(super) async fn drain(mut self, world: &World) -> Result<usize, Error> {
+    pub(super) async fn drain(&mut self, world: &World) -> Result<usize, Error> {
         self.drain.cancel();
         let thread = self.thread.take().ok_or(Error::Ended)?;
         let joined = tokio::task::spawn_blocking(move || thread.join());

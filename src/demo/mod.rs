@@ -167,7 +167,11 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
     // What is left of an interrupted demo is not waited for.
     runtime.shutdown_background();
     let summary = shown?;
-    print(&summary, args.output).map_err(Error::Print)?;
+    match print(&summary, args.output) {
+        // Who reads it has seen enough, as `head` has.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Error::Print(error)),
+        _ => {}
+    }
     Ok(if summary.ok {
         Verdict::Equal
     } else {

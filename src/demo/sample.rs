@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::latency::Quantiles;
-use super::summary::grouped;
+use super::summary::{grouped, shortened};
 use crate::supervisor::status::{Ledger, Shards};
 
 /// Rates are taken over this long: the daemon's numbers are renewed twice a second.
@@ -12,6 +12,9 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 
 /// Over less than this no rate is told.
 const RATE_SPAN_MIN: Duration = Duration::from_millis(700);
+
+/// How much of an error is shown: its start names the call and the cause, and the summary has all of it.
+const ERROR_CHARS: usize = 80;
 
 /// What the demo does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,10 +127,12 @@ impl Sample {
     /// What the source does.
     pub(super) fn source(&self) -> String {
         let Counts { written, shards, .. } = &self.now;
-        let rate = self.written_rate.filter(|_| self.phase == Phase::Writing);
+        let rate = match self.phase {
+            Phase::Writing => format!("{}  ", shown(self.written_rate)),
+            Phase::CatchingUp | Phase::Comparing => String::new(),
+        };
         format!(
-            "written {}  {} items  shards {} active, {} ended",
-            shown(rate),
+            "written {rate}{} items  shards {} active, {} ended",
             grouped(*written),
             shards.active,
             shards.ended
@@ -148,7 +153,7 @@ impl Sample {
         );
         if let Some(error) = &replica.error {
             text.push_str("  ");
-            text.push_str(error);
+            text.push_str(&shortened(error, ERROR_CHARS));
         }
         text
     }

@@ -189,16 +189,19 @@ impl<'a> Stage<'a> {
         let stream = self.world.source.stream().await?;
         let look = self.look(Phase::Comparing, stream)?;
         let held = self.daemon.drain(&self.world).await?;
+        if look.stream.records == 0 {
+            self.problems
+                .push("nothing was written, so nothing is shown".to_owned());
+        }
         if held > 0 {
             self.problems
                 .push(format!("{held} leases were not given back by the drain"));
         }
-        let replicas = replicas(&self.world, &look.status, self.compared);
+        let compared = std::mem::take(&mut self.compared);
+        let replicas = replicas(&self.world, &look.status, compared);
         self.problems
             .extend(replicas.iter().filter_map(summary::Replica::imbalance));
-        let tally = self.load.tally();
-        let reshaped = *self.reshaped.lock().unwrap_or_else(PoisonError::into_inner);
-        let shards = look.status.replications.first().map(|it| it.shards.clone());
+        let source = self.source(&look);
         let summary = Summary {
             schema_version: 1,
             ok: self.problems.is_empty() && replicas.iter().all(summary::Replica::is_equal),
@@ -206,23 +209,31 @@ impl<'a> Stage<'a> {
             rate: self.rate,
             load_seconds: self.load_took.as_secs_f64(),
             catch_up_seconds: self.catch_up_took.as_secs_f64(),
-            source: summary::Source {
-                region: SOURCE_REGION.to_owned(),
-                table: TABLE.to_owned(),
-                written: tally.written,
-                requests: tally.requests,
-                records: look.stream.records,
-                splits: reshaped.splits,
-                rolls: reshaped.rolls,
-                shards: look.stream.open_shards + look.stream.closed_shards,
-                shards_closed: look.stream.closed_shards,
-                shards_ended: shards.unwrap_or_default().ended,
-            },
+            source,
             replicas,
             problems: self.problems,
         };
         self.world.close().await;
         Ok(summary)
+    }
+
+    /// What happened at the source.
+    fn source(&self, look: &Look) -> summary::Source {
+        let tally = self.load.tally();
+        let reshaped = *self.reshaped.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = look.status.replications.first().map(|it| it.shards.clone());
+        summary::Source {
+            region: SOURCE_REGION.to_owned(),
+            table: TABLE.to_owned(),
+            written: tally.written,
+            requests: tally.requests,
+            records: look.stream.records,
+            splits: reshaped.splits,
+            rolls: reshaped.rolls,
+            shards: look.stream.open_shards + look.stream.closed_shards,
+            shards_closed: look.stream.closed_shards,
+            shards_ended: shards.unwrap_or_default().ended,
+        }
     }
 
     /// Looks at everything and shows it.

@@ -1,6 +1,6 @@
 //! What the demo has shown, at its end: for a person and as JSON.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -9,6 +9,9 @@ use super::latency::Quantiles;
 use super::load;
 use super::sample::settled;
 use crate::supervisor::status::Ledger;
+
+/// How much of a difference is shown: keys may be long, and their start tells which one it is.
+const EXAMPLE_CHARS: usize = 160;
 
 /// A load that reaches this share of the asked rate is as asked: it ends with whole requests.
 const RATE_REACHED: f64 = 0.9;
@@ -80,7 +83,7 @@ impl From<Comparison> for Compared {
             examples: found
                 .examples
                 .iter()
-                .map(|it| shortened(&it.to_string()))
+                .map(|it| shortened(&it.to_string(), EXAMPLE_CHARS))
                 .collect(),
         }
     }
@@ -243,12 +246,11 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// Keys may be long; their start tells which one it is.
-fn shortened(text: &str) -> String {
-    const SHOWN_CHARS: usize = 160;
-    let mut short: String = text.chars().take(SHOWN_CHARS).collect();
+/// The first `chars` of a text.
+pub(super) fn shortened(text: &str, chars: usize) -> String {
+    let mut short: String = text.chars().take(chars).collect();
     if short.len() < text.len() {
-        let _ = short.write_char('…');
+        short.push('…');
     }
     short
 }
