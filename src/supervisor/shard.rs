@@ -243,7 +243,14 @@ impl Task {
             tokio::select! {
                 biased;
                 // 1. What is durable makes room and moves the frontier.
-                Some(ack) = self.acks.recv() => self.feeds[ack.replica].settle(ack.lot),
+                Some(ack) = self.acks.recv() => match ack.durable {
+                    true => self.feeds[ack.replica].settle(ack.lot),
+                    // Nobody writes it any more, and no checkpoint could ever pass it.
+                    false => {
+                        warn!(shard = %self.row.shard, "changes were given up: read again from the checkpoint");
+                        return Exit::Lost;
+                    }
+                },
                 // 2. The lease must not run out over work.
                 _ = renew.tick() => {
                     if !self.renew().await {
@@ -257,6 +264,10 @@ impl Task {
                 // 4. Pages, all of them before the reader's last word.
                 Some(event) = events.recv() => self.take(event),
                 Some(stop) = reading.next() => {
+                    // A page may have come between the look for one and the reader's last word.
+                    while let Ok(event) = events.try_recv() {
+                        self.take(event);
+                    }
                     stopped = Some(stop);
                     self.stopped(stop).await;
                 }
