@@ -83,6 +83,8 @@ struct Running {
     discovered_unix_ms: Option<i64>,
     stream_gap: Option<status::Gap>,
     error: Option<String>,
+    /// Why leases cannot be taken at present, so that shards are left unread.
+    control_error: Option<String>,
     metrics: telemetry::Source,
     replica_metrics: Vec<telemetry::Replica>,
     applied_through: Vec<Option<i64>>,
@@ -154,6 +156,7 @@ impl Running {
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
             error: None,
+            control_error: None,
             applied_through: vec![None; setup.config.replicas.len()],
             started_unix_ms: setup.clock.unix_ms(),
             look_again: None,
@@ -487,13 +490,17 @@ impl Running {
             .await;
         for (outcome, seen, settles, sent) in taken {
             match outcome {
-                Ok(Some(row)) => self.start(row, settles, sent),
+                Ok(Some(row)) => {
+                    self.control_error = None;
+                    self.start(row, settles, sent);
+                }
                 Ok(None) => {
                     info!(shard = %seen.shard, "another worker was faster to take the lease");
                     self.look_again = Some(Instant::now() + Duration::from_millis(50));
                 }
                 Err(error) => {
                     warn!(shard = %seen.shard, %error, "lease cannot be taken");
+                    self.control_error = Some(error.to_string());
                     self.look_again = Some(Instant::now() + Duration::from_secs(1));
                 }
             }
@@ -555,6 +562,7 @@ impl Running {
     async fn look_at_rows(&mut self) {
         match self.leases.load().await {
             Ok(rows) => {
+                self.control_error = None;
                 for row in rows.into_iter().filter(|row| row.stream == self.source.stream) {
                     if !self.live.contains_key(&row.shard) {
                         self.rows.insert(row.shard.clone(), row);
@@ -564,6 +572,7 @@ impl Running {
             }
             Err(error) => {
                 warn!(%error, "rows of shards cannot be read");
+                self.control_error = Some(error.to_string());
                 self.look_again = Some(Instant::now() + Duration::from_secs(1));
             }
         }

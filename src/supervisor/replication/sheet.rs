@@ -82,7 +82,11 @@ impl Running {
             discovered_unix_ms: self.discovered_unix_ms,
             oldest_poll_unix_ms,
             gaps,
-            error: self.error.clone().or_else(|| self.reading_trouble()),
+            error: self
+                .error
+                .clone()
+                .or_else(|| self.control_error.clone())
+                .or_else(|| self.reading_trouble()),
             replicas,
             ..empty(&self.setup.config)
         };

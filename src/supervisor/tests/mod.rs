@@ -354,3 +354,22 @@ async fn what_was_given_up_is_read_again_although_the_lease_was_kept() {
         world.until(&format!("k{step}"), 1).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_not_ready_while_the_control_table_is_down() {
+    let world = World::new(&["a"]);
+    let worker = world.worker("w").await;
+    worker.until("ready", |status| status.ready).await;
+    world.tables.break_rows(true);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let status = worker.board.status();
+    assert_eq!(status.replications[0].shards.active, 0, "its lease is over");
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!worker.board.status().ready, "nothing is replicated");
+    }
+    world.tables.break_rows(false);
+    worker.until("ready again", |status| status.ready).await;
+    world.source.put("a", "x", 1);
+    world.until("x", 1).await;
+}
