@@ -28,6 +28,7 @@ struct State {
     broken: Option<String>,
     rows_broken: bool,
     rows_delay: Duration,
+    items_delay: Duration,
 }
 
 enum Scripted {
@@ -80,6 +81,11 @@ impl Memory {
     /// From now on answers to writes of rows, which are done at once, take this long.
     pub(crate) fn slow_rows(&self, delay: Duration) {
         self.state().rows_delay = delay;
+    }
+
+    /// From now on answers to writes of items, which are done at once, take this long.
+    pub(crate) fn slow_items(&self, delay: Duration) {
+        self.state().items_delay = delay;
     }
 
     /// No item is poison any more.
@@ -224,7 +230,9 @@ impl Tables for Memory {
     }
 
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {
-        ready(self.state().write(table, changes))
+        let mut state = self.state();
+        let result = state.write(table, changes);
+        after(state.items_delay, result)
     }
 
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {

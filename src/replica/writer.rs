@@ -1,6 +1,6 @@
 //! The loop around the queue: batches go out, answers come in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub struct Writer {
     /// Keys on their way to be parked.
     parking: usize,
     scanning: bool,
+    /// Keys parked since the scan under way began; it may not have seen them.
+    parked_meanwhile: HashSet<Key>,
 }
 
 /// Something that was under way and has ended.
@@ -78,8 +80,12 @@ enum Done {
     Cleared {
         batch: Batch,
     },
+    /// The right to write it ended while the control table did not take what had to be kept or cleared first.
+    GivenUp {
+        batch: Batch,
+        parking: bool,
+    },
     Scanned {
-        started_unix_ms: i64,
         result: Result<Vec<Entry>, parked::Error>,
     },
     Loaded {
@@ -113,6 +119,7 @@ impl Writer {
             keys,
             parking: 0,
             scanning: false,
+            parked_meanwhile: HashSet::new(),
         })
     }
 
@@ -203,6 +210,9 @@ impl Writer {
             Done::Parked { batch, entry } => {
                 self.batches_in_flight -= 1;
                 self.parking -= 1;
+                if self.scanning {
+                    self.parked_meanwhile.insert(entry.key.clone());
+                }
                 self.keys.insert(entry.key.clone(), entry);
                 self.queue.parked(batch);
             }
@@ -213,10 +223,12 @@ impl Writer {
                 }
                 self.queue.applied(batch);
             }
-            Done::Scanned {
-                started_unix_ms,
-                result,
-            } => self.scanned(started_unix_ms, result),
+            Done::GivenUp { batch, parking } => {
+                self.batches_in_flight -= 1;
+                self.parking -= usize::from(parking);
+                self.queue.abandoned(batch);
+            }
+            Done::Scanned { result } => self.scanned(result),
             Done::Loaded { entry, result } => self.loaded(&entry, result),
         }
     }
@@ -271,7 +283,15 @@ impl Writer {
         if let Fault::Throttled(width) = error.fault {
             self.parts.metrics.throttled(width);
         }
-        let not_before = match directive(error.fault, Stage::Write) {
+        let directive = directive(error.fault, Stage::Write);
+        if directive == Directive::Park {
+            // What comes next bypasses the queue, which would have asked.
+            self.queue.abandon_closed_of(&mut batch, now);
+            if batch.changes.is_empty() {
+                return;
+            }
+        }
+        let not_before = match directive {
             Directive::Park if batch.changes.len() > 1 => {
                 let half = batch.split();
                 self.send(batch);
@@ -320,12 +340,14 @@ impl Writer {
             Arc::clone(&self.parts.gauges),
             self.parts.clock,
         );
+        let fence = self.queue.fence(&batch).cloned();
         self.under_way.push(Box::pin(async move {
-            let mut retries = ControlRetries::new(gauges, clock);
+            let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
                 match parked.park(&batch.changes[0], &refusal, earlier.as_ref()).await {
                     Ok(entry) => return Done::Parked { batch, entry },
-                    Err(error) => retries.wait(&error).await,
+                    Err(error) if retries.wait(&error).await => {}
+                    Err(_) => return Done::GivenUp { batch, parking: true },
                 }
             }
         }));
@@ -342,12 +364,19 @@ impl Writer {
             self.parts.clock,
         );
         info!(table = self.parts.config.table, key = %entry.key, "a newer change of a parked key applies");
+        let fence = self.queue.fence(&batch).cloned();
         self.under_way.push(Box::pin(async move {
-            let mut retries = ControlRetries::new(gauges, clock);
+            let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
                 match parked.remove(&entry).await {
                     Ok(_) => return Done::Cleared { batch },
-                    Err(error) => retries.wait(&error).await,
+                    Err(error) if retries.wait(&error).await => {}
+                    Err(_) => {
+                        return Done::GivenUp {
+                            batch,
+                            parking: false,
+                        };
+                    }
                 }
             }
         }));
@@ -358,25 +387,25 @@ impl Writer {
             return;
         }
         self.scanning = true;
+        self.parked_meanwhile.clear();
         let parked = self.parts.parked.clone();
-        let started_unix_ms = self.parts.clock.unix_ms();
         self.under_way.push(Box::pin(async move {
             Done::Scanned {
-                started_unix_ms,
                 result: parked.list().await,
             }
         }));
     }
 
-    fn scanned(&mut self, started_unix_ms: i64, result: Result<Vec<Entry>, parked::Error>) {
+    fn scanned(&mut self, result: Result<Vec<Entry>, parked::Error>) {
         self.scanning = false;
         let entries = match result {
             Ok(entries) => entries,
             Err(error) => return warn!(%error, "look for wishes about parked keys"),
         };
         let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.version)).collect();
+        let meanwhile = &self.parked_meanwhile;
         self.keys
-            .retain(|key, entry| entry.parked_unix_ms >= started_unix_ms || listed.contains_key(key));
+            .retain(|key, _| meanwhile.contains(key) || listed.contains_key(key));
         for entry in entries.into_iter().filter(|entry| entry.retry_wanted) {
             let is_newest = self
                 .keys
@@ -439,23 +468,27 @@ impl Writer {
     }
 }
 
-/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without.
+/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without. Under a
+/// lost lease nothing is tried: the next holder may have parked a newer change of the key.
 struct ControlRetries {
+    fence: Option<Fence>,
     backoff: Backoff,
     gauges: Arc<Gauges>,
     clock: Clock,
 }
 
 impl ControlRetries {
-    fn new(gauges: Arc<Gauges>, clock: Clock) -> Self {
+    fn new(fence: Option<Fence>, gauges: Arc<Gauges>, clock: Clock) -> Self {
         Self {
+            fence,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             gauges,
             clock,
         }
     }
 
-    async fn wait(&mut self, error: &parked::Error) {
+    /// Says whether the next attempt may be made.
+    async fn wait(&mut self, error: &parked::Error) -> bool {
         if self
             .gauges
             .set_trouble(format!("keep a refused change: {error}"), self.clock.unix_ms())
@@ -463,5 +496,8 @@ impl ControlRetries {
             warn!(%error, "a refused change cannot be kept or cleared yet");
         }
         tokio::time::sleep(self.backoff.pause()).await;
+        self.fence
+            .as_ref()
+            .is_some_and(|fence| fence.is_open(Instant::now()))
     }
 }
