@@ -74,6 +74,11 @@ impl Feed {
         feed
     }
 
+    /// Where the reader of the shard starts, which feeds other replicas too.
+    pub(super) fn read_from(&mut self, start: Position) {
+        self.router.read_from(start);
+    }
+
     /// Hands a page's records over, up to `position`.
     pub(super) fn deliver(
         &mut self,
@@ -90,21 +95,19 @@ impl Feed {
             .routed(records.len() as u64, (records.len() - changes.len()) as u64);
         let newest_unix_ms = records.iter().map(|record| record.created_unix_ms).max();
         let number = self.frontier.admit(position, newest_unix_ms);
-        match reservation {
-            Some(reservation) if !changes.is_empty() => {
-                let (fence, acks) = (self.fence.clone(), self.acks.clone());
-                let lot = Lot {
-                    number,
-                    replica: self.index,
-                    fence,
-                    acks,
-                    reservation,
-                };
-                // The writer ends only when all shards have; then nobody is left to hand anything over.
-                let _ = self.channel.inbox.send(Delivery { changes, lot });
-            }
-            _ => self.settle(number),
+        if changes.is_empty() {
+            return self.settle(number);
         }
+        let (fence, acks) = (self.fence.clone(), self.acks.clone());
+        let lot = Lot {
+            number,
+            replica: self.index,
+            fence,
+            acks,
+            reservation: reservation.expect("a page with records has room reserved for every replica"),
+        };
+        // The writer ends only when all shards have; then nobody is left to hand anything over.
+        let _ = self.channel.inbox.send(Delivery { changes, lot });
     }
 
     /// A lot is durable.

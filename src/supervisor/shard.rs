@@ -123,7 +123,7 @@ pub(super) struct Built {
 impl Built {
     pub(super) fn new(parts: Parts) -> (Self, Live) {
         let (sender, acks) = mpsc::unbounded_channel();
-        let feeds: Vec<_> = parts
+        let mut feeds: Vec<_> = parts
             .channels
             .into_iter()
             .enumerate()
@@ -132,12 +132,16 @@ impl Built {
                 Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
             })
             .collect();
+        let start = start(&feeds, parts.is_fresh);
+        for feed in &mut feeds {
+            feed.read_from(start.position);
+        }
         let reading: Arc<stream::Metrics> = Arc::default();
         let reader = Reader::new(
             &parts.reader,
             parts.source.clone(),
             parts.row.shard.clone(),
-            start(&feeds, parts.is_fresh),
+            start,
             feeds.iter().map(Feed::budget).collect(),
             parts.clock,
             parts.drain.child_token(),
@@ -378,7 +382,11 @@ impl Task {
         match stop {
             Stop::End => {
                 info!(shard = %row.shard, "shard ended");
-                let children = self.describer.children(&self.source.stream, &row.shard).await;
+                // A drain does not wait for them; whoever comes next lists them.
+                let children = tokio::select! {
+                    children = self.describer.children(&self.source.stream, &row.shard) => children,
+                    () = self.drain.cancelled() => Vec::new(),
+                };
                 Exit::Ended(row, children)
             }
             Stop::Gap(_) => Exit::Gap(row),
