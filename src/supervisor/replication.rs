@@ -200,6 +200,8 @@ impl Running {
                     looking.spawn(info_span!("look"), sync::look(tables, table, describer, stream, found.clone()));
                 }
                 Some(()) = looking.next() => {}
+                // They end only in a drain; a panic in one of them must not go unseen until then.
+                Some(()) = self.writers.next() => {}
                 // 6. Show what is.
                 _ = show.tick() => self.show(),
             }
@@ -340,37 +342,63 @@ impl Running {
         !matches!(iterator, Err(error) if matches!(error.fault, Fault::Missing | Fault::Trimmed))
     }
 
-    /// Makes rows for shards that have none. Says whether all have one now.
+    /// Makes rows for shards that have none, parents before their children: whoever sees the row of a child sees that
+    /// of its parent. Says whether all have one now.
     async fn track(&mut self, shards: Vec<ShardId>) -> bool {
         let now_unix_ms = self.setup.clock.unix_ms();
-        let missing: Vec<_> = shards
+        let mut missing: Vec<_> = shards
             .iter()
             .filter(|shard| !self.rows.contains_key(*shard))
             .filter_map(|shard| self.lineage.get(shard))
-            .map(|shard| self.replicas.new_row(shard, &self.source.stream, now_unix_ms))
+            .map(|shard| {
+                self.replicas
+                    .new_row(shard, &self.source.stream, &self.rows, now_unix_ms)
+            })
             .collect();
+        while !missing.is_empty() {
+            let open: HashSet<_> = missing.iter().map(|row| row.shard.clone()).collect();
+            let waits = |row: &Row| row.parent.as_ref().is_some_and(|parent| open.contains(parent));
+            let (later, next): (Vec<_>, Vec<_>) = missing.into_iter().partition(waits);
+            if !self.create(next).await {
+                return false;
+            }
+            missing = later;
+        }
+        true
+    }
+
+    /// Writes new rows, and keeps those that were there already. Says whether all are there now.
+    async fn create(&mut self, rows: Vec<Row>) -> bool {
         let leases = &self.leases;
-        let mut created = futures::iter(missing)
+        let made: Vec<_> = futures::iter(rows)
             .map(|row| leases.create(row))
-            .buffer_unordered(CONTROL_CALLS);
+            .buffer_unordered(CONTROL_CALLS)
+            .collect()
+            .await;
         let mut all = true;
-        let mut rows = Vec::new();
-        while let Some(row) = created.next().await {
+        for row in made {
             match row {
-                Ok(made) => rows.push(made),
+                Ok((row, _)) if row.stream != self.source.stream => {
+                    all = false;
+                    let (shard, stream) = (&row.shard, &row.stream);
+                    let text = format!(
+                        "shard {shard} has a row of another stream, {stream}: start the replication under a new name"
+                    );
+                    error!(%shard, %stream, "a row of another stream is in the way");
+                    self.error = Some(text);
+                }
+                Ok((row, created)) => {
+                    if created {
+                        self.decided.insert(row.shard.clone());
+                    }
+                    self.rows.insert(row.shard.clone(), row);
+                }
                 Err(error) => {
                     all = false;
                     warn!(%error, "row of a shard cannot be made");
                     self.error = Some(error.to_string());
                 }
             }
-        }
-        drop(created);
-        for (row, created) in rows {
-            if created {
-                self.decided.insert(row.shard.clone());
-            }
-            self.rows.insert(row.shard.clone(), row);
         }
         all
     }
@@ -406,7 +434,7 @@ impl Running {
         let Some(row) = self.rows.get(shard) else {
             return self.lineage.forget(shard);
         };
-        if self.replicas.standing(row, &self.rows) == Standing::Done {
+        if self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Done {
             self.lineage.forget(shard);
             if row.expires_unix_s.is_some() {
                 self.rows.remove(shard);
@@ -452,7 +480,7 @@ impl Running {
         let mut claims = Vec::new();
         for row in self.rows.values() {
             if self.live.contains_key(&row.shard)
-                || self.replicas.standing(row, &self.rows) != Standing::Ready
+                || self.replicas.standing(row, &self.rows, &self.lineage) != Standing::Ready
             {
                 continue;
             }

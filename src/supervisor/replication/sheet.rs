@@ -96,7 +96,7 @@ impl Running {
     fn count_shards(&self) -> Shards {
         let mut shards = Shards::default();
         for row in self.rows.values() {
-            let count = match self.replicas.standing(row, &self.rows) {
+            let count = match self.replicas.standing(row, &self.rows, &self.lineage) {
                 Standing::Gap => &mut shards.gap,
                 _ if self.live.contains_key(&row.shard) => &mut shards.active,
                 Standing::Done => &mut shards.ended,
@@ -213,7 +213,7 @@ impl Running {
         let replica = &self.channels[index].replica;
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
-            let waits = self.replicas.standing(row, &self.rows) == Standing::Waiting;
+            let waits = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Waiting;
             let Some(checkpoint) = row
                 .checkpoints
                 .get(replica)
