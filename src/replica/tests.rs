@@ -72,6 +72,7 @@ impl World {
             tables: Arc::clone(&memory) as _,
             parked: parked.clone(),
             inbox: receiver,
+            reloads: mpsc::unbounded_channel().1,
             fence: fence.clone(),
             gauges: Arc::clone(&gauges),
             clock,

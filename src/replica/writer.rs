@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
@@ -42,7 +42,10 @@ pub struct Parts {
     pub parked: Parked,
     /// What waits to be written comes from here; the writer ends when it is closed and all is settled.
     pub inbox: mpsc::UnboundedReceiver<Delivery>,
-    /// Open as long as this worker may write parked changes again.
+    /// Who asks here is told when the writer knows all keys that were parked before, by other workers too. A shard
+    /// that came from another worker is not read before.
+    pub reloads: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    /// Open as long as this worker may write parked changes again: while no other may write to the replica.
     pub fence: Fence,
     /// What the writer shows.
     pub gauges: Arc<Gauges>,
@@ -63,7 +66,9 @@ pub struct Writer {
     /// Keys on their way to be parked.
     parking: usize,
     scanning: bool,
-    /// Keys parked since the scan under way began; it may not have seen them.
+    /// Looks at all parked keys under way: the scan, and reloads.
+    looks: usize,
+    /// Keys parked since the first look under way began; it may not have seen them.
     parked_meanwhile: HashSet<Key>,
 }
 
@@ -86,6 +91,10 @@ enum Done {
         parking: bool,
     },
     Scanned {
+        result: Result<Vec<Entry>, parked::Error>,
+    },
+    Reloaded {
+        asked: oneshot::Sender<()>,
         result: Result<Vec<Entry>, parked::Error>,
     },
     Loaded {
@@ -119,6 +128,7 @@ impl Writer {
             keys,
             parking: 0,
             scanning: false,
+            looks: 0,
             parked_meanwhile: HashSet::new(),
         })
     }
@@ -147,6 +157,7 @@ impl Writer {
                 }
                 // 3. A pause is over.
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                Some(asked) = self.parts.reloads.recv(), if open => self.reload(asked),
                 // 4. Somebody may have asked for a parked key.
                 _ = scan.tick() => self.scan(),
             }
@@ -210,7 +221,7 @@ impl Writer {
             Done::Parked { batch, entry } => {
                 self.batches_in_flight -= 1;
                 self.parking -= 1;
-                if self.scanning {
+                if self.looks > 0 {
                     self.parked_meanwhile.insert(entry.key.clone());
                 }
                 self.keys.insert(entry.key.clone(), entry);
@@ -229,6 +240,7 @@ impl Writer {
                 self.queue.abandoned(batch);
             }
             Done::Scanned { result } => self.scanned(result),
+            Done::Reloaded { asked, result } => self.reloaded(asked, result),
             Done::Loaded { entry, result } => self.loaded(&entry, result),
         }
     }
@@ -387,7 +399,7 @@ impl Writer {
             return;
         }
         self.scanning = true;
-        self.parked_meanwhile.clear();
+        self.begin_look();
         let parked = self.parts.parked.clone();
         self.under_way.push(Box::pin(async move {
             Done::Scanned {
@@ -396,8 +408,42 @@ impl Writer {
         }));
     }
 
+    fn begin_look(&mut self) {
+        if self.looks == 0 {
+            self.parked_meanwhile.clear();
+        }
+        self.looks += 1;
+    }
+
+    fn reload(&mut self, asked: oneshot::Sender<()>) {
+        self.begin_look();
+        let parked = self.parts.parked.clone();
+        self.under_way.push(Box::pin(async move {
+            let result = parked.list().await;
+            Done::Reloaded { asked, result }
+        }));
+    }
+
+    fn reloaded(&mut self, asked: oneshot::Sender<()>, result: Result<Vec<Entry>, parked::Error>) {
+        self.looks -= 1;
+        match result {
+            Ok(entries) => {
+                for entry in entries {
+                    if !self.parked_meanwhile.contains(&entry.key) {
+                        self.keys.insert(entry.key.clone(), entry);
+                    }
+                }
+                // Nobody waits any more when the shard was stopped.
+                let _ = asked.send(());
+            }
+            // Who asked finds the question dropped, and asks again.
+            Err(error) => warn!(%error, "look for keys that another worker parked"),
+        }
+    }
+
     fn scanned(&mut self, result: Result<Vec<Entry>, parked::Error>) {
         self.scanning = false;
+        self.looks -= 1;
         let entries = match result {
             Ok(entries) => entries,
             Err(error) => return warn!(%error, "look for wishes about parked keys"),

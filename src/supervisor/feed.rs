@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 
 use crate::budget::{Budget, Reservation};
 use crate::checkpoint::{Checkpoint, Frontier};
@@ -14,11 +16,16 @@ use crate::replica::Gauges;
 use crate::route::Router;
 use crate::shard::Position;
 
+/// Between two questions for parked keys that could not be answered.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
 /// The way to a replica's writer, shared by all shards.
 #[derive(Clone)]
 pub(super) struct Channel {
     pub(super) replica: String,
     pub(super) inbox: mpsc::UnboundedSender<Delivery>,
+    /// Asks the writer to learn which keys other workers parked.
+    pub(super) reloads: mpsc::UnboundedSender<oneshot::Sender<()>>,
     pub(super) budget: Budget,
     pub(super) gauges: Arc<Gauges>,
 }
@@ -48,6 +55,23 @@ impl Moment {
 
     pub(super) fn get(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|unix_ms| *unix_ms != 0)
+    }
+}
+
+// === impl Channel ===
+
+impl Channel {
+    /// Waits until the writer knows every key that was parked before.
+    pub(super) async fn know_parked(&self) {
+        loop {
+            let (asked, known) = oneshot::channel();
+            // The writer ends only when all shards have; then nobody is left to ask.
+            let _ = self.reloads.send(asked);
+            if known.await.is_ok() {
+                return;
+            }
+            sleep(RELOAD_PAUSE).await;
+        }
     }
 }
 

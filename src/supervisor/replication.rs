@@ -70,6 +70,8 @@ struct Running {
     replicas: Replicas,
     channels: Vec<Channel>,
     writers: Tasks<()>,
+    /// Open while this worker holds every shard that can be read: only then no other writes to the replicas, and a
+    /// parked change can be tried again without overtaking a newer one that another worker has read.
     fence: Fence,
     lineage: Lineage,
     rows: BTreeMap<ShardId, Row>,
@@ -540,7 +542,6 @@ impl Running {
         let fence = Fence::closed();
         let closes_at = sent + self.setup.lease.fence_span();
         fence.open_until(closes_at);
-        self.fence.open_until(closes_at);
         self.observer.forget(&shard);
         self.rows.insert(shard.clone(), row.clone());
         let is_fresh = self.decided.remove(&shard);
@@ -553,7 +554,6 @@ impl Running {
             leases: self.leases.clone(),
             lease: self.setup.lease,
             fence,
-            replication_fence: self.fence.clone(),
             settles,
             is_fresh,
             reader: self.setup.config.source.reader,

@@ -373,3 +373,35 @@ async fn a_worker_is_not_ready_while_the_control_table_is_down() {
     world.source.put("a", "x", 1);
     world.until("x", 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_another_worker_parked_is_cleared_by_its_next_change() {
+    let world = World::new(&["a"]);
+    world.tables.refuse_items_with(r#""N":"13""#);
+    let first = world.worker("first").await;
+    world.source.put("a", "x", 12);
+    world.until("x", 12).await;
+    let second = world.worker("second").await;
+    second
+        .until("the shard is seen elsewhere", |status| {
+            status.replications[0].shards.elsewhere == 1
+        })
+        .await;
+    world.source.put("a", "x", 13);
+    first
+        .until("it is parked", |status| {
+            status.replications[0].replicas[0].parked_keys == 1
+        })
+        .await;
+    first.drain().await;
+    world.source.put("a", "x", 14);
+    world.until("x", 14).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let control = Control::new(Arc::clone(&world.tables) as _, "control");
+    let parked = crate::replica::parked::Parked::new(control, "orders", "us", world.clock);
+    let left = parked.list().await.expect("listed");
+    assert!(
+        left.is_empty(),
+        "an older change may still be tried again: {left:?}"
+    );
+}
