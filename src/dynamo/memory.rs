@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::{Condition, Error, Fetched, Future, Outcome, RowKey, Rows, Table, Tables, Written};
 use crate::change::{Change, Op};
@@ -25,6 +26,9 @@ struct State {
     poison: Option<String>,
     description: Option<Table>,
     broken: Option<String>,
+    rows_broken: bool,
+    rows_delay: Duration,
+    items_delay: Duration,
 }
 
 enum Scripted {
@@ -69,6 +73,21 @@ impl Memory {
         self.state().broken = broken.then(|| table.to_owned());
     }
 
+    /// From now on reads and writes of rows fail, or succeed again.
+    pub(crate) fn break_rows(&self, broken: bool) {
+        self.state().rows_broken = broken;
+    }
+
+    /// From now on answers to writes of rows, which are done at once, take this long.
+    pub(crate) fn slow_rows(&self, delay: Duration) {
+        self.state().rows_delay = delay;
+    }
+
+    /// From now on answers to writes of items, which are done at once, take this long.
+    pub(crate) fn slow_items(&self, delay: Duration) {
+        self.state().items_delay = delay;
+    }
+
     /// No item is poison any more.
     pub(crate) fn accept_all(&self) {
         self.state().poison = None;
@@ -102,6 +121,13 @@ fn ready<'a, T: Send + 'a>(result: Result<T, Error>) -> Future<'a, T> {
     Box::pin(std::future::ready(result))
 }
 
+fn after<'a, T: Send + 'a>(delay: Duration, result: Result<T, Error>) -> Future<'a, T> {
+    Box::pin(async move {
+        tokio::time::sleep(delay).await;
+        result
+    })
+}
+
 impl State {
     fn holds(&self, key: &(String, String, String), condition: &Condition) -> bool {
         match condition {
@@ -119,6 +145,9 @@ impl State {
         row: Option<Attributes>,
         condition: &Condition,
     ) -> Result<Outcome, Error> {
+        if self.rows_broken {
+            return Err(fault("PutItem", Fault::Transient));
+        }
         let scripted = self.scripted.pop_front();
         if let Some(Scripted::Failed(reason)) = scripted {
             return Err(fault("PutItem", reason));
@@ -201,7 +230,9 @@ impl Tables for Memory {
     }
 
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {
-        ready(self.state().write(table, changes))
+        let mut state = self.state();
+        let result = state.write(table, changes);
+        after(state.items_delay, result)
     }
 
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {
@@ -242,10 +273,9 @@ impl Tables for Memory {
         row: &'a Attributes,
         condition: &'a Condition,
     ) -> Future<'a, Outcome> {
-        ready(
-            self.state()
-                .change_row(row_key(table, row), Some(row.clone()), condition),
-        )
+        let mut state = self.state();
+        let result = state.change_row(row_key(table, row), Some(row.clone()), condition);
+        after(state.rows_delay, result)
     }
 
     fn delete<'a>(
@@ -266,6 +296,9 @@ impl Tables for Memory {
         _after: Option<&'a Item>,
     ) -> Future<'a, Rows> {
         let state = self.state();
+        if state.rows_broken {
+            return ready(Err(fault("Query", Fault::Transient)));
+        }
         let wanted = |(of, pk, sk): &(String, String, String)| {
             of == table && pk == partition && sk.starts_with(prefix)
         };

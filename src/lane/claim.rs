@@ -24,7 +24,7 @@ pub(super) struct Lots {
 struct Open {
     lot: Lot,
     unsettled: u32,
-    /// Some of its changes were given up, so it must never be acknowledged.
+    /// Some of its changes were given up, so it must never be acknowledged as durable.
     abandoned: bool,
 }
 
@@ -95,7 +95,7 @@ impl Lots {
         }
     }
 
-    /// Gives up what `claims` covers; its lots are never acknowledged.
+    /// Gives up what `claims` covers; its lots are never acknowledged as durable.
     pub(super) fn abandon(&mut self, claims: &Claims) {
         self.lower(claims.own, 1, true);
         for (lot, count) in &claims.replaced {
@@ -113,13 +113,12 @@ impl Lots {
         }
         let Open { lot, abandoned, .. } = slot.take().expect("it was there just now");
         self.free.push(id);
-        if !abandoned {
-            // Nobody listens when the shard was stopped; the next reader starts from its checkpoint.
-            let _ = lot.acks.send(Ack {
-                replica: lot.replica,
-                lot: lot.number,
-            });
-        }
+        // Nobody listens when the shard was stopped; the next reader starts from its checkpoint.
+        let _ = lot.acks.send(Ack {
+            replica: lot.replica,
+            lot: lot.number,
+            durable: !abandoned,
+        });
     }
 
     /// Whether no lot is open.

@@ -52,13 +52,17 @@ pub struct Lot {
     pub reservation: Reservation,
 }
 
-/// Every change of a lot is durable: written, replaced by a newer one that is, or parked with its payload.
+/// What became of a lot, once nothing of it waits or is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
     /// As in the [`Lot`].
     pub replica: usize,
     /// As in the [`Lot`].
     pub lot: u64,
+    /// Whether every change of it is durable: written, replaced by a newer one that is, or parked with its payload.
+    /// Otherwise some were given up because the right to write them ended, and nothing writes them any more: the
+    /// shard must be read again from its checkpoint, even if its lease turns out to be held still.
+    pub durable: bool,
 }
 
 /// What became of changes, as counts.

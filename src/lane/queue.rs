@@ -10,6 +10,7 @@ use super::claim::{Claims, Lots};
 use super::{Delivery, Tally};
 use crate::change::{Change, Op};
 use crate::key::Key;
+use crate::lease::Fence;
 
 /// Changes waiting for one replica, and those on their way.
 #[derive(Debug, Default)]
@@ -136,6 +137,37 @@ impl Queue {
         }
     }
 
+    /// Takes the changes whose fence is closed at `now` out of a batch that is not under way any more, and gives
+    /// them up.
+    pub fn abandon_closed_of(&mut self, batch: &mut Batch, now: Instant) {
+        let members = batch.claims.iter().enumerate();
+        let closed: Vec<_> = members
+            .filter(|(_, (_, claims))| !self.lots.get(claims.own).fence.is_open(now))
+            .map(|(index, _)| index)
+            .collect();
+        if !closed.is_empty() {
+            let closed = batch.take(&closed);
+            self.abandoned(closed);
+        }
+    }
+
+    /// The batch is not under way any more, and nobody tries it again.
+    pub fn abandoned(&mut self, batch: Batch) {
+        for (id, claims) in batch.claims {
+            let count = 1 + claims.replaced_count();
+            self.tally.abandoned += count;
+            self.pending -= count;
+            self.lots.abandon(&claims);
+            self.sent(id);
+        }
+    }
+
+    /// The right to write the first change of a batch.
+    pub fn fence(&self, batch: &Batch) -> Option<&Fence> {
+        let (_, claims) = batch.claims.first()?;
+        Some(&self.lots.get(claims.own).fence)
+    }
+
     /// Gives up everything whose fence is closed at `now`, delayed changes included.
     pub fn abandon_closed(&mut self, now: Instant) {
         let delayed = std::mem::take(&mut self.delayed);
@@ -254,6 +286,11 @@ impl Queue {
         self.tally.coalesced += claims.replaced_count();
         self.pending -= 1 + claims.replaced_count();
         self.lots.settle(claims);
+        self.sent(id);
+    }
+
+    /// What was sent of a slot is done with.
+    fn sent(&mut self, id: SlotId) {
         let slot = &mut self.slots[id as usize];
         slot.sending = false;
         if slot.waiting.is_some() {

@@ -84,6 +84,7 @@ impl World {
 
     fn acked(&mut self) -> Vec<u64> {
         let mut lots: Vec<_> = std::iter::from_fn(|| self.acks.try_recv().ok())
+            .filter(|ack| ack.durable)
             .map(|ack| ack.lot)
             .collect();
         lots.sort_unstable();

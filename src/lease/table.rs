@@ -90,9 +90,9 @@ impl Leases {
         self.write(row).await
     }
 
-    /// A write that failed without an answer may have been done all the same. The next one then finds the row with
-    /// the counter that it meant to write itself, and with this worker as its owner: the lease is still held, and
-    /// the row is written once more on top.
+    /// Writes that failed without an answer may have been done all the same, several in a row too. The next one then
+    /// finds a higher counter, and this worker as the owner: the lease is still held, because nobody else writes this
+    /// worker's id, and the row is written once more on top.
     async fn write(&self, row: &mut Row) -> Result<Renewal, control::Error> {
         loop {
             let seen = row.counter;
@@ -114,9 +114,15 @@ impl Leases {
                     return Err(error);
                 }
             };
-            if found.counter != row.counter || found.owner.as_deref() != Some(self.worker.as_str()) {
+            if row.owner.is_none() && found == *row {
+                // A release leaves no owner to tell it by. A renewal is written again all the same: the lease runs
+                // from when this counter was first seen, and the caller counts from now.
+                return Ok(Renewal::Done);
+            }
+            if found.counter <= seen || found.owner.as_deref() != Some(self.worker.as_str()) {
                 return Ok(Renewal::Lost);
             }
+            row.counter = found.counter;
             warn!(replication = self.replication, shard = %row.shard, "an earlier renewal that had failed was done");
         }
     }
@@ -180,8 +186,23 @@ mod tests {
         memory.lose_next_answer(Fault::Unanswered);
         leases.renew(&mut held).await.expect_err("the answer is lost");
         assert_eq!(leases.renew(&mut held).await.expect("a call"), Renewal::Done);
+        // Twice in a row: the caller's row is as old as before both.
+        for attempt in 0..2 {
+            // The second attempt is refused first, which uses up one of them.
+            for _ in 0..=attempt {
+                memory.lose_next_answer(Fault::Unanswered);
+            }
+            let mut stale = held.clone();
+            leases.renew(&mut stale).await.expect_err("the answer is lost");
+        }
+        assert_eq!(leases.renew(&mut held).await.expect("a call"), Renewal::Done);
         memory.lose_next_answer(Fault::Unanswered);
-        leases.release(&mut held).await.expect_err("the answer is lost");
+        let mut released = held.clone();
+        leases
+            .release(&mut released)
+            .await
+            .expect_err("the answer is lost");
+        assert_eq!(leases.release(&mut held).await.expect("a call"), Renewal::Done);
         let loaded = leases.load().await.expect("rows");
         assert_eq!(loaded[0].owner, None);
     }

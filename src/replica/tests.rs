@@ -72,6 +72,7 @@ impl World {
             tables: Arc::clone(&memory) as _,
             parked: parked.clone(),
             inbox: receiver,
+            reloads: mpsc::unbounded_channel().1,
             fence: fence.clone(),
             gauges: Arc::clone(&gauges),
             clock,
@@ -228,4 +229,35 @@ async fn too_many_refusals_stall_the_replica_instead_of_parking_everything() {
     memory.accept_all();
     assert_eq!(world.ack().await, 0);
     assert_eq!(world.gauges.trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_not_halved_and_sent_again_under_a_lost_lease() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse_items_with("poison");
+    memory.slow_items(Duration::from_secs(1));
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    world.push((0..8).map(|index| put(&format!("k{index}"), "poison")).collect());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.fence.revoke();
+    let ack = world.acks.recv().await.expect("the writer runs");
+    assert!(!ack.durable);
+    assert_eq!(memory.batches().len(), 1, "sent without the right to");
+    assert!(world.parked.list().await.expect("listed").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_not_parked_under_a_lost_lease() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse_items_with("poison");
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    memory.break_rows(true);
+    world.push(vec![put("a", "poison")]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.fence.revoke();
+    let waited = tokio::time::timeout(Duration::from_secs(60), world.acks.recv()).await;
+    let ack = waited.expect("it was tried for ever").expect("the writer runs");
+    assert!(!ack.durable);
+    memory.break_rows(false);
+    assert!(world.parked.list().await.expect("listed").is_empty());
 }

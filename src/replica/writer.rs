@@ -1,12 +1,12 @@
 //! The loop around the queue: batches go out, answers come in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
@@ -42,7 +42,10 @@ pub struct Parts {
     pub parked: Parked,
     /// What waits to be written comes from here; the writer ends when it is closed and all is settled.
     pub inbox: mpsc::UnboundedReceiver<Delivery>,
-    /// Open as long as this worker may write parked changes again.
+    /// Who asks here is told when the writer knows all keys that were parked before, by other workers too. A shard
+    /// that came from another worker is not read before.
+    pub reloads: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    /// Open as long as this worker may write parked changes again: while no other may write to the replica.
     pub fence: Fence,
     /// What the writer shows.
     pub gauges: Arc<Gauges>,
@@ -63,6 +66,10 @@ pub struct Writer {
     /// Keys on their way to be parked.
     parking: usize,
     scanning: bool,
+    /// Looks at all parked keys under way: the scan, and reloads.
+    looks: usize,
+    /// Keys parked since the first look under way began; it may not have seen them.
+    parked_meanwhile: HashSet<Key>,
 }
 
 /// Something that was under way and has ended.
@@ -78,8 +85,16 @@ enum Done {
     Cleared {
         batch: Batch,
     },
+    /// The right to write it ended while the control table did not take what had to be kept or cleared first.
+    GivenUp {
+        batch: Batch,
+        parking: bool,
+    },
     Scanned {
-        started_unix_ms: i64,
+        result: Result<Vec<Entry>, parked::Error>,
+    },
+    Reloaded {
+        asked: oneshot::Sender<()>,
         result: Result<Vec<Entry>, parked::Error>,
     },
     Loaded {
@@ -113,6 +128,8 @@ impl Writer {
             keys,
             parking: 0,
             scanning: false,
+            looks: 0,
+            parked_meanwhile: HashSet::new(),
         })
     }
 
@@ -140,6 +157,7 @@ impl Writer {
                 }
                 // 3. A pause is over.
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                Some(asked) = self.parts.reloads.recv(), if open => self.reload(asked),
                 // 4. Somebody may have asked for a parked key.
                 _ = scan.tick() => self.scan(),
             }
@@ -203,6 +221,9 @@ impl Writer {
             Done::Parked { batch, entry } => {
                 self.batches_in_flight -= 1;
                 self.parking -= 1;
+                if self.looks > 0 {
+                    self.parked_meanwhile.insert(entry.key.clone());
+                }
                 self.keys.insert(entry.key.clone(), entry);
                 self.queue.parked(batch);
             }
@@ -213,10 +234,13 @@ impl Writer {
                 }
                 self.queue.applied(batch);
             }
-            Done::Scanned {
-                started_unix_ms,
-                result,
-            } => self.scanned(started_unix_ms, result),
+            Done::GivenUp { batch, parking } => {
+                self.batches_in_flight -= 1;
+                self.parking -= usize::from(parking);
+                self.queue.abandoned(batch);
+            }
+            Done::Scanned { result } => self.scanned(result),
+            Done::Reloaded { asked, result } => self.reloaded(asked, result),
             Done::Loaded { entry, result } => self.loaded(&entry, result),
         }
     }
@@ -271,7 +295,15 @@ impl Writer {
         if let Fault::Throttled(width) = error.fault {
             self.parts.metrics.throttled(width);
         }
-        let not_before = match directive(error.fault, Stage::Write) {
+        let directive = directive(error.fault, Stage::Write);
+        if directive == Directive::Park {
+            // What comes next bypasses the queue, which would have asked.
+            self.queue.abandon_closed_of(&mut batch, now);
+            if batch.changes.is_empty() {
+                return;
+            }
+        }
+        let not_before = match directive {
             Directive::Park if batch.changes.len() > 1 => {
                 let half = batch.split();
                 self.send(batch);
@@ -320,12 +352,14 @@ impl Writer {
             Arc::clone(&self.parts.gauges),
             self.parts.clock,
         );
+        let fence = self.queue.fence(&batch).cloned();
         self.under_way.push(Box::pin(async move {
-            let mut retries = ControlRetries::new(gauges, clock);
+            let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
                 match parked.park(&batch.changes[0], &refusal, earlier.as_ref()).await {
                     Ok(entry) => return Done::Parked { batch, entry },
-                    Err(error) => retries.wait(&error).await,
+                    Err(error) if retries.wait(&error).await => {}
+                    Err(_) => return Done::GivenUp { batch, parking: true },
                 }
             }
         }));
@@ -342,12 +376,19 @@ impl Writer {
             self.parts.clock,
         );
         info!(table = self.parts.config.table, key = %entry.key, "a newer change of a parked key applies");
+        let fence = self.queue.fence(&batch).cloned();
         self.under_way.push(Box::pin(async move {
-            let mut retries = ControlRetries::new(gauges, clock);
+            let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
                 match parked.remove(&entry).await {
                     Ok(_) => return Done::Cleared { batch },
-                    Err(error) => retries.wait(&error).await,
+                    Err(error) if retries.wait(&error).await => {}
+                    Err(_) => {
+                        return Done::GivenUp {
+                            batch,
+                            parking: false,
+                        };
+                    }
                 }
             }
         }));
@@ -358,25 +399,59 @@ impl Writer {
             return;
         }
         self.scanning = true;
+        self.begin_look();
         let parked = self.parts.parked.clone();
-        let started_unix_ms = self.parts.clock.unix_ms();
         self.under_way.push(Box::pin(async move {
             Done::Scanned {
-                started_unix_ms,
                 result: parked.list().await,
             }
         }));
     }
 
-    fn scanned(&mut self, started_unix_ms: i64, result: Result<Vec<Entry>, parked::Error>) {
+    fn begin_look(&mut self) {
+        if self.looks == 0 {
+            self.parked_meanwhile.clear();
+        }
+        self.looks += 1;
+    }
+
+    fn reload(&mut self, asked: oneshot::Sender<()>) {
+        self.begin_look();
+        let parked = self.parts.parked.clone();
+        self.under_way.push(Box::pin(async move {
+            let result = parked.list().await;
+            Done::Reloaded { asked, result }
+        }));
+    }
+
+    fn reloaded(&mut self, asked: oneshot::Sender<()>, result: Result<Vec<Entry>, parked::Error>) {
+        self.looks -= 1;
+        match result {
+            Ok(entries) => {
+                for entry in entries {
+                    if !self.parked_meanwhile.contains(&entry.key) {
+                        self.keys.insert(entry.key.clone(), entry);
+                    }
+                }
+                // Nobody waits any more when the shard was stopped.
+                let _ = asked.send(());
+            }
+            // Who asked finds the question dropped, and asks again.
+            Err(error) => warn!(%error, "look for keys that another worker parked"),
+        }
+    }
+
+    fn scanned(&mut self, result: Result<Vec<Entry>, parked::Error>) {
         self.scanning = false;
+        self.looks -= 1;
         let entries = match result {
             Ok(entries) => entries,
             Err(error) => return warn!(%error, "look for wishes about parked keys"),
         };
         let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.version)).collect();
+        let meanwhile = &self.parked_meanwhile;
         self.keys
-            .retain(|key, entry| entry.parked_unix_ms >= started_unix_ms || listed.contains_key(key));
+            .retain(|key, _| meanwhile.contains(key) || listed.contains_key(key));
         for entry in entries.into_iter().filter(|entry| entry.retry_wanted) {
             let is_newest = self
                 .keys
@@ -439,23 +514,27 @@ impl Writer {
     }
 }
 
-/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without.
+/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without. Under a
+/// lost lease nothing is tried: the next holder may have parked a newer change of the key.
 struct ControlRetries {
+    fence: Option<Fence>,
     backoff: Backoff,
     gauges: Arc<Gauges>,
     clock: Clock,
 }
 
 impl ControlRetries {
-    fn new(gauges: Arc<Gauges>, clock: Clock) -> Self {
+    fn new(fence: Option<Fence>, gauges: Arc<Gauges>, clock: Clock) -> Self {
         Self {
+            fence,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             gauges,
             clock,
         }
     }
 
-    async fn wait(&mut self, error: &parked::Error) {
+    /// Says whether the next attempt may be made.
+    async fn wait(&mut self, error: &parked::Error) -> bool {
         if self
             .gauges
             .set_trouble(format!("keep a refused change: {error}"), self.clock.unix_ms())
@@ -463,5 +542,8 @@ impl ControlRetries {
             warn!(%error, "a refused change cannot be kept or cleared yet");
         }
         tokio::time::sleep(self.backoff.pause()).await;
+        self.fence
+            .as_ref()
+            .is_some_and(|fence| fence.is_open(Instant::now()))
     }
 }

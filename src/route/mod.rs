@@ -20,6 +20,14 @@ impl Router {
         Self { done }
     }
 
+    /// For a shard that is read from this very start: the reader leaves out what is older, and knows better. Through
+    /// an iterator at the latest record everything counts, whatever the clocks say.
+    pub fn read_from(&mut self, start: Position) {
+        if self.done == start && start.from_unix_ms().is_some() {
+            self.done = Position::TrimHorizon;
+        }
+    }
+
     /// The change that `record` means for the replica; `None` when it does not concern it.
     pub fn change(&self, record: &Record) -> Option<Change> {
         if self.has(record) {
@@ -111,5 +119,24 @@ mod tests {
                 .is_none()
         );
         assert!(Router::new(Position::End).change(&record("101", None)).is_none());
+    }
+
+    #[test]
+    fn through_the_readers_own_start_everything_counts() {
+        let start = Position::Latest {
+            since_unix_ms: 60_000,
+        };
+        let mut router = Router::new(start);
+        assert!(router.change(&record("1", None)).is_none());
+        router.read_from(Position::TrimHorizon);
+        assert!(
+            router.change(&record("1", None)).is_none(),
+            "read for another replica"
+        );
+        router.read_from(start);
+        assert!(
+            router.change(&record("1", None)).is_some(),
+            "a worker's clock is ahead"
+        );
     }
 }

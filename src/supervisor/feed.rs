@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 
 use crate::budget::{Budget, Reservation};
 use crate::checkpoint::{Checkpoint, Frontier};
@@ -14,11 +16,16 @@ use crate::replica::Gauges;
 use crate::route::Router;
 use crate::shard::Position;
 
+/// Between two questions for parked keys that could not be answered.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
 /// The way to a replica's writer, shared by all shards.
 #[derive(Clone)]
 pub(super) struct Channel {
     pub(super) replica: String,
     pub(super) inbox: mpsc::UnboundedSender<Delivery>,
+    /// Asks the writer to learn which keys other workers parked.
+    pub(super) reloads: mpsc::UnboundedSender<oneshot::Sender<()>>,
     pub(super) budget: Budget,
     pub(super) gauges: Arc<Gauges>,
 }
@@ -51,6 +58,23 @@ impl Moment {
     }
 }
 
+// === impl Channel ===
+
+impl Channel {
+    /// Waits until the writer knows every key that was parked before.
+    pub(super) async fn know_parked(&self) {
+        loop {
+            let (asked, known) = oneshot::channel();
+            // The writer ends only when all shards have; then nobody is left to ask.
+            let _ = self.reloads.send(asked);
+            if known.await.is_ok() {
+                return;
+            }
+            sleep(RELOAD_PAUSE).await;
+        }
+    }
+}
+
 // === impl Feed ===
 
 impl Feed {
@@ -74,6 +98,11 @@ impl Feed {
         feed
     }
 
+    /// Where the reader of the shard starts, which feeds other replicas too.
+    pub(super) fn read_from(&mut self, start: Position) {
+        self.router.read_from(start);
+    }
+
     /// Hands a page's records over, up to `position`.
     pub(super) fn deliver(
         &mut self,
@@ -90,21 +119,19 @@ impl Feed {
             .routed(records.len() as u64, (records.len() - changes.len()) as u64);
         let newest_unix_ms = records.iter().map(|record| record.created_unix_ms).max();
         let number = self.frontier.admit(position, newest_unix_ms);
-        match reservation {
-            Some(reservation) if !changes.is_empty() => {
-                let (fence, acks) = (self.fence.clone(), self.acks.clone());
-                let lot = Lot {
-                    number,
-                    replica: self.index,
-                    fence,
-                    acks,
-                    reservation,
-                };
-                // The writer ends only when all shards have; then nobody is left to hand anything over.
-                let _ = self.channel.inbox.send(Delivery { changes, lot });
-            }
-            _ => self.settle(number),
+        if changes.is_empty() {
+            return self.settle(number);
         }
+        let (fence, acks) = (self.fence.clone(), self.acks.clone());
+        let lot = Lot {
+            number,
+            replica: self.index,
+            fence,
+            acks,
+            reservation: reservation.expect("a page with records has room reserved for every replica"),
+        };
+        // The writer ends only when all shards have; then nobody is left to hand anything over.
+        let _ = self.channel.inbox.send(Delivery { changes, lot });
     }
 
     /// A lot is durable.

@@ -66,8 +66,15 @@ impl Replicas {
         }
     }
 
-    /// The row of a shard that has none.
-    pub(super) fn new_row(&self, shard: &Shard, stream: &StreamArn, now_unix_ms: i64) -> Row {
+    /// The row of a shard that has none. A replica whose start was decided in the parent starts with the first record
+    /// of the child, however much later the child is seen.
+    pub(super) fn new_row(
+        &self,
+        shard: &Shard,
+        stream: &StreamArn,
+        rows: &BTreeMap<ShardId, Row>,
+        now_unix_ms: i64,
+    ) -> Row {
         let mut row = Row {
             shard: shard.id.clone(),
             stream: stream.clone(),
@@ -78,6 +85,13 @@ impl Replicas {
             checkpoints: BTreeMap::new(),
             expires_unix_s: None,
         };
+        let parent = shard.parent.as_ref().and_then(|parent| rows.get(parent));
+        for replica in &self.names {
+            if parent.is_some_and(|parent| parent.checkpoints.contains_key(replica)) {
+                let first = Checkpoint::starting(Position::TrimHorizon, now_unix_ms);
+                row.checkpoints.insert(replica.clone(), first);
+            }
+        }
         self.complete(&mut row, shard.closed, now_unix_ms);
         row.end_if_done();
         row
@@ -107,16 +121,23 @@ impl Replicas {
     }
 
     /// Where the shard of `row` stands among the others.
-    pub(super) fn standing(&self, row: &Row, rows: &BTreeMap<ShardId, Row>) -> Standing {
+    pub(super) fn standing(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, lineage: &Lineage) -> Standing {
         if self.has_all_of(row) {
             return Standing::Done;
         }
         if matches!(row.state, State::Gap { .. }) {
             return Standing::Gap;
         }
-        // A parent that was never tracked does not block: it was trimmed before the replication began.
-        let Some(parent) = row.parent.as_ref().and_then(|parent| rows.get(parent)) else {
+        let Some(parent) = &row.parent else {
             return Standing::Ready;
+        };
+        let Some(parent) = rows.get(parent) else {
+            // A parent that is listed is about to get its row. One that was never tracked does not block: it was
+            // trimmed before the replication began.
+            return match lineage.get(parent) {
+                Some(_) => Standing::Waiting,
+                None => Standing::Ready,
+            };
         };
         let needs_it = |replica: &&String| !row.is_done_for(replica);
         match self
@@ -159,7 +180,8 @@ impl Replicas {
         lineage: &Lineage,
         now_unix_ms: i64,
     ) -> Option<i64> {
-        if row.expires_unix_s.is_some() || !self.has_all_of(row) {
+        // A holder reads it for a replica that is not configured here.
+        if row.owner.is_some() || row.expires_unix_s.is_some() || !self.has_all_of(row) {
             return None;
         }
         let mut children = lineage.children_of(&row.shard).peekable();
@@ -193,7 +215,7 @@ mod tests {
     }
 
     fn row(replicas: &Replicas, shard: &Shard) -> Row {
-        replicas.new_row(shard, &"arn".into(), 5_000)
+        replicas.new_row(shard, &"arn".into(), &BTreeMap::new(), 5_000)
     }
 
     fn end(row: &mut Row, replica: &str) {
@@ -216,20 +238,30 @@ mod tests {
             row(&replicas, &shard("c", Some("p"), false)),
         );
         assert_eq!(
-            replicas.standing(&parent, &rows),
+            replicas.standing(&parent, &rows, &Lineage::new()),
             Standing::Ready,
             "an untracked parent must not block"
         );
+        let mut lineage = Lineage::new();
+        lineage.merge(&[shard("p", None, true)]);
+        assert_eq!(
+            replicas.standing(&child, &rows, &lineage),
+            Standing::Waiting,
+            "a parent that is listed has no row yet"
+        );
         for (replica, expected) in [("a", Standing::Waiting), ("b", Standing::Ready)] {
             rows.insert(parent.shard.clone(), parent.clone());
-            assert_eq!(replicas.standing(&child, &rows), Standing::Waiting);
+            assert_eq!(
+                replicas.standing(&child, &rows, &Lineage::new()),
+                Standing::Waiting
+            );
             end(&mut parent, replica);
             rows.insert(parent.shard.clone(), parent.clone());
-            assert_eq!(replicas.standing(&child, &rows), expected);
+            assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), expected);
         }
         replicas.inherit(&mut child, &rows);
         assert_eq!(child.checkpoints["a"].applied_through_unix_ms, Some(4_000));
-        assert_eq!(replicas.standing(&parent, &rows), Standing::Done);
+        assert_eq!(replicas.standing(&parent, &rows, &Lineage::new()), Standing::Done);
     }
 
     #[test]
@@ -240,6 +272,14 @@ mod tests {
         assert_eq!(
             open.checkpoints["a"].position,
             Position::Latest { since_unix_ms: 5_000 }
+        );
+        let rows = BTreeMap::from([(open.shard.clone(), open)]);
+        let child = shard("child", Some("open"), true);
+        let child = replicas.new_row(&child, &"arn".into(), &rows, 9_000);
+        assert_eq!(
+            child.checkpoints["a"].position,
+            Position::TrimHorizon,
+            "what was written to it since the start was decided is skipped"
         );
         replicas.new.clear();
         let later = row(&replicas, &shard("later", Some("open"), false));
@@ -256,7 +296,10 @@ mod tests {
         let both = replicas(&["a", "b"], &["b"], Start::TrimHorizon);
         assert!(both.complete(&mut row, true, 6_000));
         assert_eq!(row.state, State::Open);
-        assert_eq!(both.standing(&row, &BTreeMap::new()), Standing::Ready);
+        assert_eq!(
+            both.standing(&row, &BTreeMap::new(), &Lineage::new()),
+            Standing::Ready
+        );
         assert!(!both.complete(&mut row, true, 6_000));
     }
 
@@ -268,10 +311,17 @@ mod tests {
             reason: "trimmed".to_owned(),
             found_unix_ms: 1,
         };
-        assert_eq!(replicas.standing(&parent, &BTreeMap::new()), Standing::Gap);
+        assert_eq!(
+            replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()),
+            Standing::Gap
+        );
         let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
         assert_eq!(
-            replicas.standing(&row(&replicas, &shard("c", Some("p"), false)), &rows),
+            replicas.standing(
+                &row(&replicas, &shard("c", Some("p"), false)),
+                &rows,
+                &Lineage::new()
+            ),
             Standing::Waiting
         );
     }

@@ -70,6 +70,8 @@ struct Running {
     replicas: Replicas,
     channels: Vec<Channel>,
     writers: Tasks<()>,
+    /// Open while this worker holds every shard that can be read: only then no other writes to the replicas, and a
+    /// parked change can be tried again without overtaking a newer one that another worker has read.
     fence: Fence,
     lineage: Lineage,
     rows: BTreeMap<ShardId, Row>,
@@ -83,6 +85,8 @@ struct Running {
     discovered_unix_ms: Option<i64>,
     stream_gap: Option<status::Gap>,
     error: Option<String>,
+    /// Why leases cannot be taken at present, so that shards are left unread.
+    control_error: Option<String>,
     metrics: telemetry::Source,
     replica_metrics: Vec<telemetry::Replica>,
     applied_through: Vec<Option<i64>>,
@@ -154,6 +158,7 @@ impl Running {
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
             error: None,
+            control_error: None,
             applied_through: vec![None; setup.config.replicas.len()],
             started_unix_ms: setup.clock.unix_ms(),
             look_again: None,
@@ -197,6 +202,8 @@ impl Running {
                     looking.spawn(info_span!("look"), sync::look(tables, table, describer, stream, found.clone()));
                 }
                 Some(()) = looking.next() => {}
+                // They end only in a drain; a panic in one of them must not go unseen until then.
+                Some(()) = self.writers.next() => {}
                 // 6. Show what is.
                 _ = show.tick() => self.show(),
             }
@@ -337,37 +344,63 @@ impl Running {
         !matches!(iterator, Err(error) if matches!(error.fault, Fault::Missing | Fault::Trimmed))
     }
 
-    /// Makes rows for shards that have none. Says whether all have one now.
+    /// Makes rows for shards that have none, parents before their children: whoever sees the row of a child sees that
+    /// of its parent. Says whether all have one now.
     async fn track(&mut self, shards: Vec<ShardId>) -> bool {
         let now_unix_ms = self.setup.clock.unix_ms();
-        let missing: Vec<_> = shards
+        let mut missing: Vec<_> = shards
             .iter()
             .filter(|shard| !self.rows.contains_key(*shard))
             .filter_map(|shard| self.lineage.get(shard))
-            .map(|shard| self.replicas.new_row(shard, &self.source.stream, now_unix_ms))
+            .map(|shard| {
+                self.replicas
+                    .new_row(shard, &self.source.stream, &self.rows, now_unix_ms)
+            })
             .collect();
+        while !missing.is_empty() {
+            let open: HashSet<_> = missing.iter().map(|row| row.shard.clone()).collect();
+            let waits = |row: &Row| row.parent.as_ref().is_some_and(|parent| open.contains(parent));
+            let (later, next): (Vec<_>, Vec<_>) = missing.into_iter().partition(waits);
+            if !self.create(next).await {
+                return false;
+            }
+            missing = later;
+        }
+        true
+    }
+
+    /// Writes new rows, and keeps those that were there already. Says whether all are there now.
+    async fn create(&mut self, rows: Vec<Row>) -> bool {
         let leases = &self.leases;
-        let mut created = futures::iter(missing)
+        let made: Vec<_> = futures::iter(rows)
             .map(|row| leases.create(row))
-            .buffer_unordered(CONTROL_CALLS);
+            .buffer_unordered(CONTROL_CALLS)
+            .collect()
+            .await;
         let mut all = true;
-        let mut rows = Vec::new();
-        while let Some(row) = created.next().await {
+        for row in made {
             match row {
-                Ok(made) => rows.push(made),
+                Ok((row, _)) if row.stream != self.source.stream => {
+                    all = false;
+                    let (shard, stream) = (&row.shard, &row.stream);
+                    let text = format!(
+                        "shard {shard} has a row of another stream, {stream}: start the replication under a new name"
+                    );
+                    error!(%shard, %stream, "a row of another stream is in the way");
+                    self.error = Some(text);
+                }
+                Ok((row, created)) => {
+                    if created {
+                        self.decided.insert(row.shard.clone());
+                    }
+                    self.rows.insert(row.shard.clone(), row);
+                }
                 Err(error) => {
                     all = false;
                     warn!(%error, "row of a shard cannot be made");
                     self.error = Some(error.to_string());
                 }
             }
-        }
-        drop(created);
-        for (row, created) in rows {
-            if created {
-                self.decided.insert(row.shard.clone());
-            }
-            self.rows.insert(row.shard.clone(), row);
         }
         all
     }
@@ -403,7 +436,7 @@ impl Running {
         let Some(row) = self.rows.get(shard) else {
             return self.lineage.forget(shard);
         };
-        if self.replicas.standing(row, &self.rows) == Standing::Done {
+        if self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Done {
             self.lineage.forget(shard);
             if row.expires_unix_s.is_some() {
                 self.rows.remove(shard);
@@ -449,7 +482,7 @@ impl Running {
         let mut claims = Vec::new();
         for row in self.rows.values() {
             if self.live.contains_key(&row.shard)
-                || self.replicas.standing(row, &self.rows) != Standing::Ready
+                || self.replicas.standing(row, &self.rows, &self.lineage) != Standing::Ready
             {
                 continue;
             }
@@ -487,13 +520,17 @@ impl Running {
             .await;
         for (outcome, seen, settles, sent) in taken {
             match outcome {
-                Ok(Some(row)) => self.start(row, settles, sent),
+                Ok(Some(row)) => {
+                    self.control_error = None;
+                    self.start(row, settles, sent);
+                }
                 Ok(None) => {
                     info!(shard = %seen.shard, "another worker was faster to take the lease");
                     self.look_again = Some(Instant::now() + Duration::from_millis(50));
                 }
                 Err(error) => {
                     warn!(shard = %seen.shard, %error, "lease cannot be taken");
+                    self.control_error = Some(error.to_string());
                     self.look_again = Some(Instant::now() + Duration::from_secs(1));
                 }
             }
@@ -505,7 +542,6 @@ impl Running {
         let fence = Fence::closed();
         let closes_at = sent + self.setup.lease.fence_span();
         fence.open_until(closes_at);
-        self.fence.open_until(closes_at);
         self.observer.forget(&shard);
         self.rows.insert(shard.clone(), row.clone());
         let is_fresh = self.decided.remove(&shard);
@@ -518,7 +554,6 @@ impl Running {
             leases: self.leases.clone(),
             lease: self.setup.lease,
             fence,
-            replication_fence: self.fence.clone(),
             settles,
             is_fresh,
             reader: self.setup.config.source.reader,
@@ -555,6 +590,7 @@ impl Running {
     async fn look_at_rows(&mut self) {
         match self.leases.load().await {
             Ok(rows) => {
+                self.control_error = None;
                 for row in rows.into_iter().filter(|row| row.stream == self.source.stream) {
                     if !self.live.contains_key(&row.shard) {
                         self.rows.insert(row.shard.clone(), row);
@@ -564,6 +600,7 @@ impl Running {
             }
             Err(error) => {
                 warn!(%error, "rows of shards cannot be read");
+                self.control_error = Some(error.to_string());
                 self.look_again = Some(Instant::now() + Duration::from_secs(1));
             }
         }

@@ -39,8 +39,6 @@ pub(super) struct Parts {
     pub(super) leases: Leases,
     pub(super) lease: lease::Config,
     pub(super) fence: Fence,
-    /// The replication's own fence, open as long as one of its shards is held.
-    pub(super) replication_fence: Fence,
     /// Whether the lease was taken from somebody who may still have writes under way.
     pub(super) settles: bool,
     /// Whether the shard's start was decided just now.
@@ -61,6 +59,8 @@ pub(super) struct Parts {
 pub(super) struct Live {
     /// How far each replica is, by its name.
     pub(super) applied_through: Vec<(String, Arc<Moment>)>,
+    /// The right to write what is read.
+    pub(super) fence: Fence,
     /// What its reader does.
     pub(super) reading: Arc<stream::Metrics>,
     /// When it was started, in milliseconds since 1970.
@@ -87,7 +87,6 @@ pub(super) struct Task {
     leases: Leases,
     lease: lease::Config,
     fence: Fence,
-    replication_fence: Fence,
     source: Source,
     describer: Arc<Describer>,
     feeds: Vec<Feed>,
@@ -116,6 +115,7 @@ pub(super) struct Built {
     task: Task,
     reader: Reader,
     settle: Duration,
+    channels: Vec<Channel>,
 }
 
 // === impl Built ===
@@ -123,7 +123,8 @@ pub(super) struct Built {
 impl Built {
     pub(super) fn new(parts: Parts) -> (Self, Live) {
         let (sender, acks) = mpsc::unbounded_channel();
-        let feeds: Vec<_> = parts
+        let channels = parts.channels.clone();
+        let mut feeds: Vec<_> = parts
             .channels
             .into_iter()
             .enumerate()
@@ -132,12 +133,16 @@ impl Built {
                 Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
             })
             .collect();
+        let start = start(&feeds, parts.is_fresh);
+        for feed in &mut feeds {
+            feed.read_from(start.position);
+        }
         let reading: Arc<stream::Metrics> = Arc::default();
         let reader = Reader::new(
             &parts.reader,
             parts.source.clone(),
             parts.row.shard.clone(),
-            start(&feeds, parts.is_fresh),
+            start,
             feeds.iter().map(Feed::budget).collect(),
             parts.clock,
             parts.drain.child_token(),
@@ -148,6 +153,7 @@ impl Built {
                 .iter()
                 .map(|feed| (feed.reached().0.to_owned(), feed.applied_through()))
                 .collect(),
+            fence: parts.fence.clone(),
             reading: Arc::clone(&reading),
             started_unix_ms: parts.clock.unix_ms(),
             trouble: Arc::default(),
@@ -162,7 +168,6 @@ impl Built {
             leases: parts.leases,
             lease: parts.lease,
             fence: parts.fence,
-            replication_fence: parts.replication_fence,
             source: parts.source,
             describer: parts.describer,
             feeds,
@@ -178,7 +183,15 @@ impl Built {
             trouble: Arc::clone(&live.trouble),
             in_trouble: false,
         };
-        (Self { task, reader, settle }, live)
+        (
+            Self {
+                task,
+                reader,
+                settle,
+                channels,
+            },
+            live,
+        )
     }
 
     pub(super) async fn run(self) -> Exit {
@@ -186,15 +199,22 @@ impl Built {
             mut task,
             reader,
             settle,
+            channels,
         } = self;
         let (sender, events) = stream::events();
         let mut reading = Tasks::new();
         let drain = task.drain.clone();
         reading.spawn(tracing::Span::current(), async move {
+            let prepared = async {
+                sleep(settle).await;
+                for channel in &channels {
+                    channel.know_parked().await;
+                }
+            };
             tokio::select! {
                 biased;
                 () = drain.cancelled() => Stop::Cancelled,
-                () = sleep(settle) => reader.run(sender).await,
+                () = prepared => reader.run(sender).await,
             }
         });
         let exit = task.follow(reading, events).await;
@@ -243,7 +263,14 @@ impl Task {
             tokio::select! {
                 biased;
                 // 1. What is durable makes room and moves the frontier.
-                Some(ack) = self.acks.recv() => self.feeds[ack.replica].settle(ack.lot),
+                Some(ack) = self.acks.recv() => match ack.durable {
+                    true => self.feeds[ack.replica].settle(ack.lot),
+                    // Nobody writes it any more, and no checkpoint could ever pass it.
+                    false => {
+                        warn!(shard = %self.row.shard, "changes were given up: read again from the checkpoint");
+                        return Exit::Lost;
+                    }
+                },
                 // 2. The lease must not run out over work.
                 _ = renew.tick() => {
                     if !self.renew().await {
@@ -257,6 +284,10 @@ impl Task {
                 // 4. Pages, all of them before the reader's last word.
                 Some(event) = events.recv() => self.take(event),
                 Some(stop) = reading.next() => {
+                    // A page may have come between the look for one and the reader's last word.
+                    while let Ok(event) = events.try_recv() {
+                        self.take(event);
+                    }
                     stopped = Some(stop);
                     self.stopped(stop).await;
                 }
@@ -367,7 +398,11 @@ impl Task {
         match stop {
             Stop::End => {
                 info!(shard = %row.shard, "shard ended");
-                let children = self.describer.children(&self.source.stream, &row.shard).await;
+                // A drain does not wait for them; whoever comes next lists them.
+                let children = tokio::select! {
+                    children = self.describer.children(&self.source.stream, &row.shard) => children,
+                    () = self.drain.cancelled() => Vec::new(),
+                };
                 Exit::Ended(row, children)
             }
             Stop::Gap(_) => Exit::Gap(row),
@@ -409,7 +444,6 @@ impl Task {
             Ok(Ok(Renewal::Done)) => {
                 self.row = row;
                 self.fence.open_until(sent + self.lease.fence_span());
-                self.replication_fence.open_until(sent + self.lease.fence_span());
                 self.metrics.checkpointed(self.clock.unix_ms(), sent.elapsed());
                 true
             }

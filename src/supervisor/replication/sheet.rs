@@ -1,6 +1,8 @@
 //! What a replication shows of itself: in the status and in the metrics.
 
-use super::Running;
+use tokio::time::Instant;
+
+use super::{Running, SHOW_INTERVAL};
 use crate::lease::{Row, State};
 use crate::supervisor::plan::Standing;
 use crate::supervisor::status::{self, Gap, Ledger, Shards};
@@ -59,6 +61,7 @@ impl Running {
     pub(super) fn show(&mut self) {
         let now_unix_ms = self.setup.clock.unix_ms();
         let shards = self.count_shards();
+        self.permit_retries(&shards);
         let gaps = self.gaps();
         let oldest_poll_unix_ms = self.oldest_poll_unix_ms();
         let replicas = (0..self.channels.len())
@@ -82,17 +85,31 @@ impl Running {
             discovered_unix_ms: self.discovered_unix_ms,
             oldest_poll_unix_ms,
             gaps,
-            error: self.error.clone().or_else(|| self.reading_trouble()),
+            error: self
+                .error
+                .clone()
+                .or_else(|| self.control_error.clone())
+                .or_else(|| self.reading_trouble()),
             replicas,
             ..empty(&self.setup.config)
         };
         self.setup.board.hang(self.setup.index, sheet);
     }
 
+    fn permit_retries(&self, shards: &Shards) {
+        let until = Instant::now() + 2 * SHOW_INTERVAL;
+        let holds_all = shards.elsewhere == 0 && shards.unowned == 0;
+        if holds_all && !self.live.is_empty() && self.live.values().all(|live| live.fence.is_open(until)) {
+            self.fence.open_until(until);
+        } else {
+            self.fence.revoke();
+        }
+    }
+
     fn count_shards(&self) -> Shards {
         let mut shards = Shards::default();
         for row in self.rows.values() {
-            let count = match self.replicas.standing(row, &self.rows) {
+            let count = match self.replicas.standing(row, &self.rows, &self.lineage) {
                 Standing::Gap => &mut shards.gap,
                 _ if self.live.contains_key(&row.shard) => &mut shards.active,
                 Standing::Done => &mut shards.ended,
@@ -209,7 +226,7 @@ impl Running {
         let replica = &self.channels[index].replica;
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
-            let waits = self.replicas.standing(row, &self.rows) == Standing::Waiting;
+            let waits = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Waiting;
             let Some(checkpoint) = row
                 .checkpoints
                 .get(replica)

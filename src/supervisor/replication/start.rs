@@ -217,6 +217,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
     let mut writers = Tasks::new();
     for replica in &setup.config.replicas {
         let (inbox, receiver) = mpsc::unbounded_channel();
+        let (reloads, asked) = mpsc::unbounded_channel();
         let gauges = Arc::new(Gauges::default());
         let (name, table) = (&setup.config.name, &setup.config.source.table);
         let writer = Writer::build(replica::Parts {
@@ -224,6 +225,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
             tables: Arc::clone(&replica.tables),
             parked: Parked::new(setup.control.clone(), name, &replica.name, setup.clock),
             inbox: receiver,
+            reloads: asked,
             fence: fence.clone(),
             gauges: Arc::clone(&gauges),
             clock: setup.clock,
@@ -235,6 +237,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
         channels.push(Channel {
             replica: replica.name.clone(),
             inbox,
+            reloads,
             budget,
             gauges,
         });

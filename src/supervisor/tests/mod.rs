@@ -21,6 +21,7 @@ struct World {
     source: Arc<Model>,
     tables: Arc<Memory>,
     clock: Clock,
+    begun: Instant,
     start: Start,
 }
 
@@ -43,6 +44,7 @@ impl World {
             source: Model::new(shards),
             tables,
             clock,
+            begun: Instant::now(),
             start: Start::TrimHorizon,
         }
     }
@@ -324,4 +326,82 @@ async fn lag_grows_while_a_replica_is_down_and_ends_when_it_is_back() {
             status.ready && lag(status).is_some_and(|lag| lag < 15.0)
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_read_again_although_the_lease_was_kept() {
+    let world = World::new(&["a"]);
+    let _worker = world.worker("w").await;
+    world.source.put("a", "x", 1);
+    world.until("x", 1).await;
+    let at = |ms: u64| tokio::time::sleep_until(world.begun + Duration::from_millis(ms));
+    // Renewed at 3 s for the last time in a while, so that the fence closes at 13 s.
+    at(3_500).await;
+    world.tables.break_rows(true);
+    at(11_000).await;
+    world.tables.break_rows(false);
+    // Changes wait, and the renewal of 12 s is answered at 13.9 s: the lease was held all the time, the right to write was not.
+    world.tables.slow_rows(Duration::from_millis(1_900));
+    at(11_100).await;
+    world.tables.break_table("replica", true);
+    for step in 0..150 {
+        world.source.put("a", &format!("k{step}"), 1);
+    }
+    at(15_000).await;
+    world.tables.break_table("replica", false);
+    world.tables.slow_rows(Duration::ZERO);
+    for step in 0..150 {
+        world.until(&format!("k{step}"), 1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_not_ready_while_the_control_table_is_down() {
+    let world = World::new(&["a"]);
+    let worker = world.worker("w").await;
+    worker.until("ready", |status| status.ready).await;
+    world.tables.break_rows(true);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let status = worker.board.status();
+    assert_eq!(status.replications[0].shards.active, 0, "its lease is over");
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!worker.board.status().ready, "nothing is replicated");
+    }
+    world.tables.break_rows(false);
+    worker.until("ready again", |status| status.ready).await;
+    world.source.put("a", "x", 1);
+    world.until("x", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_another_worker_parked_is_cleared_by_its_next_change() {
+    let world = World::new(&["a"]);
+    world.tables.refuse_items_with(r#""N":"13""#);
+    let first = world.worker("first").await;
+    world.source.put("a", "x", 12);
+    world.until("x", 12).await;
+    let second = world.worker("second").await;
+    second
+        .until("the shard is seen elsewhere", |status| {
+            status.replications[0].shards.elsewhere == 1
+        })
+        .await;
+    world.source.put("a", "x", 13);
+    first
+        .until("it is parked", |status| {
+            status.replications[0].replicas[0].parked_keys == 1
+        })
+        .await;
+    first.drain().await;
+    world.source.put("a", "x", 14);
+    world.until("x", 14).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let control = Control::new(Arc::clone(&world.tables) as _, "control");
+    let parked = crate::replica::parked::Parked::new(control, "orders", "us", world.clock);
+    let left = parked.list().await.expect("listed");
+    assert!(
+        left.is_empty(),
+        "an older change may still be tried again: {left:?}"
+    );
 }
