@@ -507,9 +507,11 @@ impl Writer {
             self.parts.metrics.parked(tally.parked);
             self.parts.metrics.abandoned(tally.abandoned);
         }
-        self.parts
-            .gauges
-            .set_load(self.queue.pending(), self.batches_in_flight as u64);
+        self.parts.gauges.set_load(
+            self.queue.pending(),
+            self.batches_in_flight as u64,
+            self.parts.clock.unix_ms(),
+        );
         self.parts.gauges.set_parked_keys(self.keys.len());
     }
 }

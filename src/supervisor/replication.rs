@@ -90,7 +90,6 @@ struct Running {
     metrics: telemetry::Source,
     replica_metrics: Vec<telemetry::Replica>,
     applied_through: Vec<Option<i64>>,
-    started_unix_ms: i64,
     /// A lease that others hold may run out then.
     look_again: Option<Instant>,
 }
@@ -160,7 +159,6 @@ impl Running {
             error: None,
             control_error: None,
             applied_through: vec![None; setup.config.replicas.len()],
-            started_unix_ms: setup.clock.unix_ms(),
             look_again: None,
             setup,
         }

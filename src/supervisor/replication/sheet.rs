@@ -170,11 +170,12 @@ impl Running {
         let gauges = &channel.gauges;
         let counts = gauges.counts();
         let trouble = gauges.trouble();
-        let unsettled_since = gauges.settled_unix_ms().unwrap_or(self.started_unix_ms);
         let fails = trouble
             .as_ref()
             .is_some_and(|trouble| now_unix_ms - trouble.since_unix_ms > STALLED_AFTER_MS);
-        let stuck = gauges.pending() > 0 && now_unix_ms - unsettled_since > UNSETTLED_AFTER_MS;
+        let stuck = gauges
+            .unsettled_since_unix_ms()
+            .is_some_and(|since| now_unix_ms - since > UNSETTLED_AFTER_MS);
         let state = match through {
             _ if fails || stuck => status::State::Stalled,
             None => status::State::Starting,
