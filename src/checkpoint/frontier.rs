@@ -60,21 +60,26 @@ impl Frontier {
         let mut moved = false;
         while let Some(lot) = self.open.pop_front_if(|lot| lot.settled) {
             self.first_open += 1;
+            let through = lot.newest_unix_ms.map(|newest| newest - ROUNDING_MS);
             self.reached.advance(&Checkpoint {
                 position: lot.position,
-                applied_through_unix_ms: lot.newest_unix_ms.map(|newest| newest - ROUNDING_MS),
-                ..self.reached
+                applied_through_unix_ms: through,
+                read_through_unix_ms: through.unwrap_or(i64::MIN),
             });
             moved = true;
         }
         moved
     }
 
-    /// Takes note that every change made up to `unix_ms` has been read. It counts when all that was read is
-    /// settled too, and is ignored otherwise.
-    pub fn prove(&mut self, unix_ms: i64) {
+    /// Takes note that every change made up to `unix_ms` has been read, as far as some empty polls can tell; `surely`
+    /// when there were so many that nothing old can follow. It counts when all that was read is settled too, and is
+    /// ignored otherwise.
+    pub fn prove(&mut self, unix_ms: i64, surely: bool) {
         if self.is_settled() {
             self.reached.applied_through_unix_ms = self.reached.applied_through_unix_ms.max(Some(unix_ms));
+            if surely {
+                self.reached.read_through_unix_ms = self.reached.read_through_unix_ms.max(unix_ms);
+            }
         }
     }
 
@@ -128,11 +133,18 @@ mod tests {
     fn idle_time_counts_only_when_nothing_is_open() {
         let mut frontier = frontier();
         let lot = frontier.admit(after(1), Some(5_000));
-        frontier.prove(9_000);
+        frontier.prove(9_000, true);
         assert_eq!(frontier.reached().applied_through_unix_ms, None);
         frontier.settle(lot);
-        frontier.prove(9_000);
+        frontier.prove(9_000, false);
         assert_eq!(frontier.reached().applied_through_unix_ms, Some(9_000));
+        assert_eq!(
+            frontier.reached().read_through_unix_ms,
+            4_000,
+            "a few empty polls are no proof"
+        );
+        frontier.prove(9_000, true);
+        assert_eq!(frontier.reached().read_through_unix_ms, 9_000);
     }
 
     proptest! {

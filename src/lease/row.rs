@@ -180,7 +180,7 @@ fn write(checkpoint: &Checkpoint) -> Value {
         }
         Position::End => set("at", "end".into()),
     };
-    set("decided_ms", Value::integer(checkpoint.decided_unix_ms));
+    set("read_through_ms", Value::integer(checkpoint.read_through_unix_ms));
     if let Some(through) = checkpoint.applied_through_unix_ms {
         set("applied_through_ms", Value::integer(through));
     }
@@ -204,7 +204,7 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
     Some(Checkpoint {
         position,
         applied_through_unix_ms: integer("applied_through_ms"),
-        decided_unix_ms: integer("decided_ms")?,
+        read_through_unix_ms: integer("read_through_ms")?,
     })
 }
 
@@ -243,8 +243,8 @@ pub(super) mod tests {
         ) -> Row {
             let checkpoints = checkpoints
                 .into_iter()
-                .map(|(name, (position, applied_through_unix_ms, decided_unix_ms))| {
-                    (name, Checkpoint { position, applied_through_unix_ms, decided_unix_ms })
+                .map(|(name, (position, applied_through_unix_ms, read_through_unix_ms))| {
+                    (name, Checkpoint { position, applied_through_unix_ms, read_through_unix_ms })
                 })
                 .collect();
             Row {

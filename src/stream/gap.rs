@@ -17,10 +17,10 @@ const MARGIN: Duration = Duration::from_secs(60 * 60);
 /// How long a shard must give nothing but empty pages before that says anything about old records. The service
 /// may answer with empty pages although records follow; a quarter of an hour of them, at several pages a
 /// minute at least, is the tip of the shard and no sparse stretch of its past.
-const QUIET: Duration = Duration::from_secs(15 * 60);
+pub const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// See [`QUIET`].
-const QUIET_PAGES: u32 = 100;
+pub const QUIET_PAGES: u32 = 100;
 
 /// Why a shard cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -141,8 +141,8 @@ impl Feed {
     }
 
     /// Everything made up to `unix_ms` has been handed over.
-    pub(super) fn prove(&mut self, unix_ms: i64) {
-        self.frontier.prove(unix_ms);
+    pub(super) fn prove(&mut self, unix_ms: i64, surely: bool) {
+        self.frontier.prove(unix_ms, surely);
         self.show();
     }
 

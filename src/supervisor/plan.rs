@@ -168,6 +168,10 @@ impl Replicas {
             checkpoint.applied_through_unix_ms = checkpoint
                 .applied_through_unix_ms
                 .max(before.applied_through_unix_ms);
+            if row.counter == 0 && checkpoint.position == Position::TrimHorizon {
+                // All of a child that was never held is wanted, however late it was found.
+                checkpoint.read_through_unix_ms = before.read_through_unix_ms;
+            }
         }
     }
 
@@ -224,7 +228,7 @@ mod tests {
             Checkpoint {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
-                decided_unix_ms: 0,
+                read_through_unix_ms: 3_000,
             },
         );
     }
@@ -261,6 +265,7 @@ mod tests {
         }
         replicas.inherit(&mut child, &rows);
         assert_eq!(child.checkpoints["a"].applied_through_unix_ms, Some(4_000));
+        assert_eq!(child.checkpoints["a"].read_through_unix_ms, 3_000);
         assert_eq!(replicas.standing(&parent, &rows, &Lineage::new()), Standing::Done);
     }
 

@@ -16,13 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::feed::{Channel, Feed, Moment};
-use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;
 use crate::lease::{self, Fence, Leases, Renewal, Row, State};
 use crate::shard::{Position, Shard};
-use crate::stream::{self, Describer, Event, Reader, Source, Stop};
+use crate::stream::{self, Describer, Event, Reader, Source, Stop, gap};
 use crate::task::Tasks;
 use crate::telemetry;
 
@@ -237,7 +236,10 @@ fn start(feeds: &[Feed], fresh: bool) -> stream::Start {
         _ => Position::TrimHorizon,
     };
     let positions = unfinished.iter().map(|reached| reached.position);
-    let through = unfinished.iter().map(Checkpoint::read_through_unix_ms).min();
+    let through = unfinished
+        .iter()
+        .map(|reached| reached.read_through_unix_ms)
+        .min();
     stream::Start {
         position: positions.reduce(earliest).unwrap_or(Position::End),
         fresh,
@@ -345,10 +347,21 @@ impl Task {
             polls: 0,
         });
         quiet.polls += 1;
-        let span_ms = QUIET_SPAN.as_millis() as i64;
-        if quiet.polls >= QUIET_POLLS && polled_unix_ms - quiet.since_unix_ms >= span_ms {
-            for feed in &mut self.feeds {
-                feed.prove(polled_unix_ms - span_ms);
+        let quiet = *quiet;
+        let lasts = |polls, span: Duration| {
+            let span_ms = span.as_millis() as i64;
+            let long_enough = quiet.polls >= polls && polled_unix_ms - quiet.since_unix_ms >= span_ms;
+            long_enough.then_some(polled_unix_ms - span_ms)
+        };
+        let (likely, sure) = (
+            lasts(QUIET_POLLS, QUIET_SPAN),
+            lasts(gap::QUIET_PAGES, gap::QUIET),
+        );
+        for feed in &mut self.feeds {
+            for (through, surely) in [(likely, false), (sure, true)] {
+                if let Some(unix_ms) = through {
+                    feed.prove(unix_ms, surely);
+                }
             }
         }
     }

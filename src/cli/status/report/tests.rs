@@ -15,7 +15,7 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
     let checkpoint = Checkpoint {
         position,
         applied_through_unix_ms: through,
-        decided_unix_ms: 0,
+        read_through_unix_ms: 0,
     };
     Row {
         shard: shard.into(),
