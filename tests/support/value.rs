@@ -7,6 +7,8 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use fastrand::Rng;
 
+use super::target;
+
 /// An item as the SDK has it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -55,11 +57,11 @@ pub(crate) fn any(rng: &mut Rng, depth: usize) -> AttributeValue {
         6 => AttributeValue::Ns(distinct(rng, |rng| rng.i32(..).to_string())),
         7 => AttributeValue::Bs(distinct(rng, bytes).into_iter().map(Blob::new).collect()),
         8 => AttributeValue::L((0..rng.usize(..4)).map(|_| any(rng, depth - 1)).collect()),
-        _ => AttributeValue::M(
-            (0..rng.usize(..4))
-                .map(|_| (name(rng), any(rng, depth - 1)))
-                .collect(),
-        ),
+        _ => {
+            let least = usize::from(target::server().streams_empty_maps().is_err());
+            let members = (0..least + rng.usize(..4)).map(|_| (name(rng), any(rng, depth - 1)));
+            AttributeValue::M(members.collect())
+        }
     }
 }
 
@@ -98,6 +100,9 @@ pub(crate) fn every() -> Item {
             AttributeValue::Bs(vec![Blob::new([0]), Blob::new([255, 0]), Blob::new([1, 2, 3])]),
         ),
     ]);
+    if target::server().streams_empty_maps().is_err() {
+        item.remove("empty map");
+    }
     for (index, number) in NUMBERS.iter().enumerate() {
         item.insert(format!("number {index}"), AttributeValue::N((*number).to_owned()));
     }

@@ -123,6 +123,7 @@ impl World {
     /// Starts the regions and creates all tables.
     pub(crate) async fn with(options: Options) -> Self {
         show_logs();
+        target::server().tell();
         Box::pin(Self::build(options)).await
     }
 
