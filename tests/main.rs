@@ -1,3 +1,15 @@
-//! The end-to-end tests.
+//! The end-to-end tests: the real worker, or the real program, between tables that a test changes.
 
 mod cli;
+mod direct;
+mod faults;
+mod gaps;
+mod layers;
+mod leases;
+mod outages;
+mod parked;
+mod process;
+mod replicate;
+mod shards;
+mod starts;
+mod support;

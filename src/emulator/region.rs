@@ -24,6 +24,8 @@ pub struct ShardInfo {
     pub open: bool,
     /// Records it holds, those trimmed not counted.
     pub records: usize,
+    /// The sequence number of the newest record it holds.
+    pub newest: Option<String>,
 }
 
 /// A running region. Clones are handles to the same one.
@@ -318,6 +320,7 @@ impl From<&lineage::Shard> for ShardInfo {
             parent: shard.parent.clone(),
             open: shard.is_open(),
             records: shard.records.len(),
+            newest: shard.records.back().map(|record| record.sequence.to_string()),
         }
     }
 }

@@ -2,23 +2,43 @@
 
 use std::borrow::Cow;
 
-/// The one spelling of a number's value: `[-]digits[e±exponent]` without leading or trailing zeros, `0` for
-/// zero. Two numbers are equal exactly when their canonical spellings are. Text that is no number is returned
-/// as it is.
+/// Beyond this power of ten a number is spelled with an exponent. The service's reach from 1e-130 to 1e126; what lies
+/// outside is no number of the service's and is only kept apart here.
+const PLAIN_EXPONENT_MAX: i64 = 200;
+
+/// The one spelling of a number's value: a plain decimal without leading zeros, a plus, or zeros at the end of its
+/// fraction, `0` for zero. Two numbers are equal exactly when their canonical spellings are. Text that is no number is
+/// returned as it is.
 ///
-/// Plain integers without trailing zeros, nearly all that occur as keys, are not copied.
+/// It is how the service and most servers spell numbers themselves, so that nearly none is copied, and a key goes back
+/// as it came even to a server that compares numbers as text.
 pub fn canonical(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
-    let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
-    let plain = matches!(unsigned, [first, .., last] if *first != b'0' && *last != b'0')
-        || matches!(unsigned, [single] if *single != b'0' || bytes.len() == 1);
-    if plain && unsigned.iter().all(u8::is_ascii_digit) {
+    if is_canonical(text.as_bytes()) {
         return Cow::Borrowed(text);
     }
     match respell(text) {
         Some(spelling) => Cow::Owned(spelling),
         None => Cow::Borrowed(text),
     }
+}
+
+fn is_canonical(text: &[u8]) -> bool {
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let point = unsigned.iter().position(|byte| *byte == b'.');
+    let (whole, fraction) = unsigned.split_at(point.unwrap_or(unsigned.len()));
+    let all_digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    let whole_is_fine = match whole {
+        [b'0'] => point.is_some() || text.len() == 1,
+        [first, ..] => *first != b'0' && all_digits(whole),
+        [] => false,
+    };
+    // With its point.
+    let fraction_is_fine = match fraction {
+        [] => true,
+        [_point, digits @ .., last] => *last != b'0' && last.is_ascii_digit() && all_digits(digits),
+        [_point] => false,
+    };
+    whole_is_fine && fraction_is_fine
 }
 
 fn respell(text: &str) -> Option<String> {
@@ -46,9 +66,19 @@ fn respell(text: &str) -> Option<String> {
         .checked_sub(fraction.len() as i64)?
         .checked_add(trailing_zeros as i64)?;
     let sign = if negative { "-" } else { "" };
-    Some(match exponent {
-        0 => format!("{sign}{significant}"),
-        _ => format!("{sign}{significant}e{exponent}"),
+    if exponent.abs() > PLAIN_EXPONENT_MAX {
+        return Some(format!("{sign}{significant}e{exponent}"));
+    }
+    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
+    // How many digits stand before the point.
+    let whole_len = significant.len() as i64 + exponent;
+    Some(if exponent >= 0 {
+        format!("{sign}{significant}{}", zeros(exponent))
+    } else if whole_len <= 0 {
+        format!("{sign}0.{}{significant}", zeros(-whole_len))
+    } else {
+        let (whole, fraction) = significant.split_at(usize::try_from(whole_len).unwrap_or(0));
+        format!("{sign}{whole}.{fraction}")
     })
 }
 
@@ -70,6 +100,32 @@ mod tests {
             ("1.5", "+1.50"),
         ] {
             assert_eq!(canonical(left), canonical(right), "{left} and {right}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_spelled_as_the_service_does() {
+        for (text, spelled) in [
+            ("1E2", "100"),
+            ("-17.50", "-17.5"),
+            ("5e-1", "0.5"),
+            ("1.25e-3", "0.00125"),
+            ("-1.5e1", "-15"),
+            ("12.5", "12.5"),
+            ("-0.0", "0"),
+            ("1e300", "1e300"),
+        ] {
+            assert_eq!(canonical(text), spelled);
+        }
+        for text in [
+            "0",
+            "-1",
+            "100",
+            "0.001",
+            "-17.5",
+            "10000000000000000000000000000000000090",
+        ] {
+            assert!(matches!(canonical(text), Cow::Borrowed(_)), "{text} was copied");
         }
     }
 

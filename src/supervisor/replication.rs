@@ -189,6 +189,7 @@ impl Running {
                 },
                 // 4. Leases of others may have run out.
                 () = tokio::time::sleep_until(look_again.unwrap_or_else(Instant::now)), if look_again.is_some() => {
+                    self.look_again = None;
                     self.look_at_rows().await;
                 }
                 // 5. Look at the source, one look at a time.
@@ -476,7 +477,8 @@ impl Running {
             return;
         }
         let now = Instant::now();
-        self.look_again = None;
+        // A look that is due soon stays due, however often this is called before it.
+        self.look_again = self.look_again.filter(|at| *at > now);
         let mut claims = Vec::new();
         for row in self.rows.values() {
             if self.live.contains_key(&row.shard)
@@ -489,8 +491,10 @@ impl Running {
                 .claim(row, &self.setup.worker, self.setup.lease.duration, now)
             {
                 Claim::Held(left) => {
-                    // Seen again a little before it runs out, in case it was renewed.
-                    let look = now + (left / 2).max(Duration::from_millis(50));
+                    // Seen again before it runs out, in case it was renewed, and as often as it is renewed, because
+                    // a released lease waits for nothing.
+                    let wait = (left / 2).min(self.setup.lease.renew_interval);
+                    let look = now + wait.max(Duration::from_millis(50));
                     self.look_again = Some(self.look_again.map_or(look, |at| at.min(look)));
                 }
                 claim => {

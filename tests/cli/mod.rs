@@ -3,5 +3,5 @@
 mod daemon;
 mod offline;
 mod online;
-mod program;
+pub(crate) mod program;
 mod town;

@@ -11,25 +11,25 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// Far more than anything here needs: it only bounds how long a failing test takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a command left behind.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) code: Option<i32>,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// A worker that was started, killed when dropped.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
 
 /// The program with nothing of this process's environment and no credentials.
-pub(super) fn bare(arguments: &[&str]) -> Command {
+pub(crate) fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynamirror"));
     command
         .args(arguments)
@@ -41,7 +41,7 @@ pub(super) fn bare(arguments: &[&str]) -> Command {
 }
 
 /// The program with credentials that servers on this host take.
-pub(super) fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = bare(arguments);
     command
         .env("AWS_ACCESS_KEY_ID", "local")
@@ -50,7 +50,7 @@ pub(super) fn program(arguments: &[&str]) -> Command {
 }
 
 /// Runs a command to its end.
-pub(super) fn outcome(command: &mut Command) -> Outcome {
+pub(crate) fn outcome(command: &mut Command) -> Outcome {
     let Output {
         status,
         stdout,
@@ -65,12 +65,12 @@ pub(super) fn outcome(command: &mut Command) -> Outcome {
 }
 
 /// Runs the program with credentials to its end.
-pub(super) fn run(arguments: &[&str]) -> Outcome {
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
     outcome(&mut program(arguments))
 }
 
 /// Asks until `ask` gives something.
-pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = ask() {
@@ -86,14 +86,14 @@ pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 impl Outcome {
     /// Panics unless it ended with `code`.
     #[track_caller]
-    pub(super) fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
 
     /// Its standard output as JSON.
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 }
@@ -102,7 +102,12 @@ impl Outcome {
 
 impl Daemon {
     /// Starts `run` with this configuration, on any free port, with logs as JSON.
-    pub(super) fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
+        Self::start_as(config, "local")
+    }
+
+    /// The same with this access key.
+    pub(crate) fn start_as(config: &str, key_id: &str) -> Self {
         let arguments = [
             "run",
             "--config",
@@ -113,6 +118,7 @@ impl Daemon {
             "json",
         ];
         let mut child = program(&arguments)
+            .env("AWS_ACCESS_KEY_ID", key_id)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -135,7 +141,7 @@ impl Daemon {
     }
 
     /// Waits for a log line with this message.
-    pub(super) fn logged(&mut self, message: &str) -> Value {
+    pub(crate) fn logged(&mut self, message: &str) -> Value {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("no `{message}` in {:#?}", self.seen));
@@ -148,7 +154,7 @@ impl Daemon {
     }
 
     /// Waits until it has started, and tells where it listens.
-    pub(super) fn address(&mut self) -> SocketAddr {
+    pub(crate) fn address(&mut self) -> SocketAddr {
         let started = self.logged("started");
         let url = started["status"].as_str().expect("a URL");
         let address = url.trim_start_matches("http://").trim_end_matches('/');
@@ -156,20 +162,33 @@ impl Daemon {
     }
 
     /// Sends SIGTERM.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status();
         assert!(sent.expect("there is a `kill`").success());
     }
 
+    /// Sends SIGKILL, which nobody can prepare for, and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        let status = self.child.wait().expect("it is our child");
+        assert_eq!(status.code(), None, "it had ended by itself: {:#?}", self.told());
+    }
+
+    /// All that it has logged.
+    pub(crate) fn told(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
     /// Waits for its end and tells the exit code.
-    pub(super) fn code(&mut self) -> Option<i32> {
+    pub(crate) fn code(&mut self) -> Option<i32> {
         let child = &mut self.child;
         until("the end", || child.try_wait().expect("it is our child")).code()
     }
 
     /// Whether `path` answers with 200.
-    pub(super) fn answers(address: SocketAddr, path: &str) -> bool {
+    pub(crate) fn answers(address: SocketAddr, path: &str) -> bool {
         dynamirror::http::probe::probe(address, path, Duration::from_secs(2)).is_ok()
     }
 }
@@ -188,7 +207,7 @@ impl Drop for Daemon {
 }
 
 /// A file that holds `text`, gone when dropped.
-pub(super) fn file(text: &str) -> tempfile::TempPath {
+pub(crate) fn file(text: &str) -> tempfile::TempPath {
     use std::io::Write;
     let mut file = tempfile::Builder::new()
         .suffix(".toml")
@@ -199,6 +218,6 @@ pub(super) fn file(text: &str) -> tempfile::TempPath {
 }
 
 /// A path as an argument.
-pub(super) fn name(path: &tempfile::TempPath) -> &str {
+pub(crate) fn name(path: &tempfile::TempPath) -> &str {
     path.to_str().expect("its name is text")
 }
