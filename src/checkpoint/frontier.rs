@@ -32,29 +32,19 @@ struct Lot {
 impl Frontier {
     /// Progress starts from what was reached before.
     pub fn new(reached: Checkpoint) -> Self {
-        Self {
-            reached,
-            open: VecDeque::new(),
-            first_open: 0,
-        }
+        Self { reached, open: VecDeque::new(), first_open: 0 }
     }
 
     /// Opens the next lot. When it is settled, everything up to `position` is done; `newest_unix_ms` is the time
     /// of the newest record up to there.
     pub fn admit(&mut self, position: Position, newest_unix_ms: Option<i64>) -> LotNumber {
-        self.open.push_back(Lot {
-            settled: false,
-            position,
-            newest_unix_ms,
-        });
+        self.open.push_back(Lot { settled: false, position, newest_unix_ms });
         self.first_open + self.open.len() as u64 - 1
     }
 
     /// Every change of the lot is durable. Says whether the frontier moved. A lot that is not open is ignored.
     pub fn settle(&mut self, number: LotNumber) -> bool {
-        let lot = number
-            .checked_sub(self.first_open)
-            .and_then(|index| self.open.get_mut(index as usize));
+        let lot = number.checked_sub(self.first_open).and_then(|index| self.open.get_mut(index as usize));
         let Some(lot) = lot else { return false };
         lot.settled = true;
         let mut moved = false;
@@ -102,12 +92,7 @@ mod tests {
     use crate::shard::SequenceNumber;
 
     fn after(number: u64) -> Position {
-        Position::After(
-            number
-                .to_string()
-                .parse::<SequenceNumber>()
-                .expect("a sequence number"),
-        )
+        Position::After(number.to_string().parse::<SequenceNumber>().expect("a sequence number"))
     }
 
     fn frontier() -> Frontier {
@@ -117,9 +102,7 @@ mod tests {
     #[test]
     fn only_the_contiguous_prefix_counts() {
         let mut frontier = frontier();
-        let lots: Vec<_> = (1..=3)
-            .map(|number| frontier.admit(after(number), Some(5_000)))
-            .collect();
+        let lots: Vec<_> = (1..=3).map(|number| frontier.admit(after(number), Some(5_000))).collect();
         assert!(!frontier.settle(lots[1]));
         assert_eq!(frontier.reached().position, Position::TrimHorizon);
         assert!(frontier.settle(lots[0]));
@@ -138,11 +121,7 @@ mod tests {
         frontier.settle(lot);
         frontier.prove(9_000, false);
         assert_eq!(frontier.reached().applied_through_unix_ms, Some(9_000));
-        assert_eq!(
-            frontier.reached().read_through_unix_ms,
-            4_000,
-            "a few empty polls are no proof"
-        );
+        assert_eq!(frontier.reached().read_through_unix_ms, 4_000, "a few empty polls are no proof");
         frontier.prove(9_000, true);
         assert_eq!(frontier.reached().read_through_unix_ms, 9_000);
     }

@@ -35,11 +35,7 @@ impl Checkpoint {
             Position::At { unix_ms } => Some(unix_ms),
             Position::TrimHorizon | Position::After(_) | Position::End => None,
         };
-        Self {
-            position,
-            applied_through_unix_ms,
-            read_through_unix_ms: decided_unix_ms,
-        }
+        Self { position, applied_through_unix_ms, read_through_unix_ms: decided_unix_ms }
     }
 
     /// Takes over what `other` has reached beyond this; whatever lies behind is ignored.
@@ -58,11 +54,7 @@ mod tests {
 
     fn at(number: &str, through: Option<i64>) -> Checkpoint {
         let position = Position::After(number.parse().expect("a sequence number"));
-        Checkpoint {
-            position,
-            applied_through_unix_ms: through,
-            read_through_unix_ms: 0,
-        }
+        Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0 }
     }
 
     #[test]

@@ -65,11 +65,7 @@ impl Gauges {
             parked: load(&self.parked),
             abandoned: load(&self.abandoned),
         };
-        Counts {
-            read: load(&self.read),
-            filtered: load(&self.filtered),
-            settled,
-        }
+        Counts { read: load(&self.read), filtered: load(&self.filtered), settled }
     }
 
     /// Changes that wait or are on their way.
@@ -100,10 +96,7 @@ impl Gauges {
 
     /// Why writes do not succeed at present.
     pub fn trouble(&self) -> Option<Trouble> {
-        self.trouble
-            .lock()
-            .expect("nothing panics while holding it")
-            .clone()
+        self.trouble.lock().expect("nothing panics while holding it").clone()
     }
 
     pub(super) fn settled(&self, tally: Tally, now_unix_ms: i64) {
@@ -117,8 +110,7 @@ impl Gauges {
     }
 
     pub(super) fn applied_up_to(&self, created_unix_ms: i64) {
-        self.newest_applied_unix_ms
-            .fetch_max(created_unix_ms, Ordering::Relaxed);
+        self.newest_applied_unix_ms.fetch_max(created_unix_ms, Ordering::Relaxed);
     }
 
     pub(super) fn set_load(&self, pending: u64, batches_in_flight: u64, now_unix_ms: i64) {
@@ -144,11 +136,7 @@ impl Gauges {
 
     /// Says whether there was one.
     pub(super) fn clear_trouble(&self) -> bool {
-        self.trouble
-            .lock()
-            .expect("nothing panics while holding it")
-            .take()
-            .is_some()
+        self.trouble.lock().expect("nothing panics while holding it").take().is_some()
     }
 }
 

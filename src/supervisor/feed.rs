@@ -110,13 +110,8 @@ impl Feed {
         position: Position,
         reservation: Option<Reservation>,
     ) {
-        let changes: Vec<_> = records
-            .iter()
-            .filter_map(|record| self.router.change(record))
-            .collect();
-        self.channel
-            .gauges
-            .routed(records.len() as u64, (records.len() - changes.len()) as u64);
+        let changes: Vec<_> = records.iter().filter_map(|record| self.router.change(record)).collect();
+        self.channel.gauges.routed(records.len() as u64, (records.len() - changes.len()) as u64);
         let newest_unix_ms = records.iter().map(|record| record.created_unix_ms).max();
         let number = self.frontier.admit(position, newest_unix_ms);
         if changes.is_empty() {
@@ -167,7 +162,6 @@ impl Feed {
     }
 
     fn show(&self) {
-        self.applied_through
-            .set(self.frontier.reached().applied_through_unix_ms);
+        self.applied_through.set(self.frontier.reached().applied_through_unix_ms);
     }
 }

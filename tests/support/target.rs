@@ -77,10 +77,9 @@ impl Server {
 
     /// Says of everything that is left out because of this server what it is, and why.
     pub(crate) fn tell(self) {
-        for (what, can) in [
-            ("time to live", self.sweeps_on_demand()),
-            ("empty maps", self.streams_empty_maps()),
-        ] {
+        for (what, can) in
+            [("time to live", self.sweeps_on_demand()), ("empty maps", self.streams_empty_maps())]
+        {
             if let Err(reason) = can {
                 println!("not tested against {}: {what}, because {reason}", self.name());
             }
