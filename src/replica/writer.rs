@@ -14,13 +14,11 @@ use tracing::{info, warn};
 
 use super::parked::{self, Entry, Parked};
 use super::{Config, Gauges, pace::Pace};
-use crate::backoff::Backoff;
-use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::dynamo::{self, Tables, WRITE_ITEMS_MAX, Written};
 use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
 use crate::key::Key;
-use crate::lane::{Batch, Delivery, Lot, Queue};
+use crate::lane::{Batch, Delivery, Queue};
 use crate::lease::Fence;
 use crate::telemetry;
 

@@ -5,45 +5,34 @@ mod lineage;
 mod sheet;
 mod start;
 
-pub(super) use sheet::empty;
-
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self as futures, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, info_span, warn};
+use tracing::{info, info_span, warn};
 
 use super::board::Board;
 use super::feed::Channel;
-use super::plan::{Replicas, Standing};
-use super::shard::{Built, Exit, Live, Parts};
+use super::plan::Replicas;
+use super::shard::{Exit, Live};
 use super::status;
 use super::sync::{self, Found};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::control::Control;
-use crate::dynamo::Table;
-use crate::fault::{Fault, Stage, advice};
-use crate::lease::{self, Claim, Fence, Leases, Observer, Row, State};
-use crate::shard::{Position, Shard, ShardId};
+use crate::lease::{self, Fence, Leases, Observer, Row};
+use crate::shard::ShardId;
 use crate::stream::{Describer, Lineage, Source};
 use crate::task::Tasks;
 use crate::telemetry;
 
+pub(super) use sheet::empty;
+
 /// Control-table calls under way at the same time while many leases are taken.
 const CONTROL_CALLS: usize = 16;
-
-/// Full listings in a row that a tracked shard must be missing from before its iterator is tried: one may be
-/// inconsistent.
-const ABSENT_LISTINGS: u32 = 2;
-
-/// Full listings in a row that show a shard without its parent, before a parent that can be read is read although
-/// nothing is known of its own parents. An inconsistent listing is right again by the next one or the one after.
-const HIDDEN_LISTINGS: u32 = 5;
 
 /// How often the sheet is renewed.
 const SHOW_INTERVAL: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -21,7 +21,7 @@ use super::feed::{Channel, Feed, Moment};
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;
-use crate::lease::{self, Fence, Leases, Renewal, Row, State};
+use crate::lease::{self, Fence, Leases, Row, State};
 use crate::shard::{Position, Shard};
 use crate::stream::{self, Describer, Event, Reader, Source, Stop, gap};
 use crate::task::Tasks;

@@ -1,6 +1,22 @@
 //! What becomes of changes that the replica refuses: kept, cleared by newer ones, tried again on demand.
 
-use super::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::super::Gauges;
+use super::super::parked::{self, Entry};
+use super::{Done, Writer};
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::dynamo;
+use crate::lane::{Batch, Delivery, Lot};
+use crate::lease::Fence;
 
 impl Writer {
     /// Keeps a refused change; it is settled when it is kept.

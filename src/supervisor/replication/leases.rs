@@ -1,6 +1,19 @@
 //! Leases: which to take, what a taken one starts, and what comes after a shard's task.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self as futures, StreamExt};
+use tokio::time::Instant;
+use tracing::{info, info_span, warn};
+
+use super::super::feed::Channel;
+use super::super::plan::Standing;
+use super::super::shard::{Built, Exit, Parts};
+use super::{CONTROL_CALLS, Running};
+use crate::lease::{self, Claim, Fence, Row};
+use crate::shard::ShardId;
+use crate::telemetry;
 
 impl Running {
     /// Takes every lease that is free to take and starts its shard.

@@ -1,6 +1,24 @@
 //! What is found of the source's shards, and the rows that come of it.
 
-use super::*;
+use std::collections::{BTreeSet, HashSet};
+
+use futures_util::stream::{self as futures, StreamExt};
+use tracing::{error, info, warn};
+
+use super::super::plan::Standing;
+use super::{CONTROL_CALLS, Running, start};
+use crate::dynamo::Table;
+use crate::fault::{Fault, Stage, advice};
+use crate::lease::{self, Row, State};
+use crate::shard::{Position, Shard, ShardId};
+
+/// Full listings in a row that a tracked shard must be missing from before its iterator is tried: one may be
+/// inconsistent.
+const ABSENT_LISTINGS: u32 = 2;
+
+/// Full listings in a row that show a shard without its parent, before a parent that can be read is read although
+/// nothing is known of its own parents. An inconsistent listing is right again by the next one or the one after.
+const HIDDEN_LISTINGS: u32 = 5;
 
 impl Running {
     /// Some shards were listed. Their rows are made when their parents are known; a listing may show a child before

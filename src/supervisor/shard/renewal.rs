@@ -1,6 +1,13 @@
 //! The shard's row: renewed with the newest checkpoints, and written for the last time.
 
-use super::*;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::warn;
+
+use super::{Exit, Task};
+use crate::lease::Renewal;
+use crate::telemetry;
 
 impl Task {
     /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
