@@ -9,15 +9,21 @@
 //!             └─────────┘        └───────┘        └──────┘       └─────────┘     └────────────┘    table
 //! ```
 //!
+//! A [`supervisor::Worker`] runs one task per replication. That task keeps the stream's lineage, takes the leases of
+//! shards, and starts a task per shard, whose [`stream::Reader`] hands over pages of records. [`route`] makes changes of
+//! them for each replica, [`lane`] keeps the order of each key, a [`replica::Writer`] applies batches, and its acks move
+//! the [`checkpoint::Frontier`], which the shard's [`lease::Row`] stores in the control table.
+//!
 //! Imports run downward only; `tests/layers.rs` holds the table.
 //!
 //! | layer | modules |
 //! |---|---|
 //! | shell | [`cli`] [`http`] [`config`] [`demo`] |
-//! | programs | `supervisor` |
-//! | stages | `stream` `route` `lane` `replica` `checkpoint` `lease` |
-//! | ports | [`dynamo`] `clock` `backoff` `budget` `task` [`telemetry`] |
+//! | programs | [`supervisor`] |
+//! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
+//! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`task`] [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`] |
+//! | aside | [`emulator`]: a server for the demo and the tests, which judges the daemon and shares nothing with it |
 
 pub mod backoff;
 pub mod budget;
