@@ -15,11 +15,7 @@ impl Backoff {
     /// Pauses from `first`, which must not be zero, to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         debug_assert!(!first.is_zero() && first <= longest);
-        Self {
-            first,
-            longest,
-            failures: 0,
-        }
+        Self { first, longest, failures: 0 }
     }
 
     /// The pause after one more failure: between half and all of the doubled one.

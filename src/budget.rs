@@ -42,9 +42,7 @@ impl Budget {
             turn: Mutex::new(()),
             freed: Notify::new(),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// Takes `bytes`, waiting in line until they are free. A reservation larger than the whole budget is given
@@ -79,14 +77,8 @@ impl Budget {
     fn take(&self, bytes: usize) -> Option<Reservation> {
         let fits =
             |used: usize| (used == 0 || used + bytes <= self.shared.limit_bytes).then_some(used + bytes);
-        self.shared
-            .used_bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
-            .ok()?;
-        Some(Reservation {
-            shared: Arc::clone(&self.shared),
-            bytes,
-        })
+        self.shared.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
+        Some(Reservation { shared: Arc::clone(&self.shared), bytes })
     }
 }
 
@@ -97,13 +89,9 @@ impl Reservation {
     /// because it is in memory already.
     pub fn resize(&mut self, bytes: usize) {
         if bytes >= self.bytes {
-            self.shared
-                .used_bytes
-                .fetch_add(bytes - self.bytes, Ordering::AcqRel);
+            self.shared.used_bytes.fetch_add(bytes - self.bytes, Ordering::AcqRel);
         } else {
-            self.shared
-                .used_bytes
-                .fetch_sub(self.bytes - bytes, Ordering::AcqRel);
+            self.shared.used_bytes.fetch_sub(self.bytes - bytes, Ordering::AcqRel);
             self.shared.freed.notify_one();
         }
         self.bytes = bytes;
@@ -133,10 +121,7 @@ mod tests {
         let second = budget.reserve(4).await;
         let mut tasks = crate::task::Tasks::new();
         let waiter = budget.clone();
-        tasks.spawn(
-            tracing::Span::none(),
-            async move { waiter.reserve(8).await.bytes() },
-        );
+        tasks.spawn(tracing::Span::none(), async move { waiter.reserve(8).await.bytes() });
         tokio::task::yield_now().await;
         drop(second);
         tokio::task::yield_now().await;

@@ -77,10 +77,7 @@ impl Key {
             Ok(())
         })?;
         for wanted in names {
-            if !members.found[..members.count]
-                .iter()
-                .any(|(name, _)| same_text(wanted, name))
-            {
+            if !members.found[..members.count].iter().any(|(name, _)| same_text(wanted, name)) {
                 return Err(Malformed::Absent(wanted.clone()));
             }
         }
@@ -99,10 +96,7 @@ impl Key {
 
     /// The same key in memory of its own, so that it does not keep a whole answer alive.
     pub fn detached(&self) -> Self {
-        Self {
-            json: Bytes::copy_from_slice(&self.json),
-            hash: self.hash,
-        }
+        Self { json: Bytes::copy_from_slice(&self.json), hash: self.hash }
     }
 
     fn new(json: Bytes) -> Self {
@@ -153,27 +147,19 @@ impl<'a> Members<'a> {
     }
 
     fn count_is_fine(&self) -> Result<(), Malformed> {
-        if self.count == 0 {
-            Err(Malformed::Members(0))
-        } else {
-            Ok(())
-        }
+        if self.count == 0 { Err(Malformed::Members(0)) } else { Ok(()) }
     }
 
     /// Whether the text these members were found in, `len` bytes long, is canonical already.
     fn are_canonical(&self, len: usize) -> bool {
         let members = &self.found[..self.count];
         // `{`, `}`, a comma between; around a name two quotes and a colon.
-        let tight: usize = 1 + members
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 4)
-            .sum::<usize>();
+        let tight: usize =
+            1 + members.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
         let ordered = self.count < 2 || members[0].0 <= members[1].0;
         ordered
             && tight == len
-            && members
-                .iter()
-                .all(|(name, value)| memchr::memchr(b'\\', name).is_none() && is_plain(value))
+            && members.iter().all(|(name, value)| memchr::memchr(b'\\', name).is_none() && is_plain(value))
     }
 
     fn respell(&self) -> Result<Bytes, Malformed> {
@@ -212,17 +198,9 @@ fn is_plain(value: &[u8]) -> bool {
 /// The type letter and the raw content of `{"T":"content"}` without any white space.
 fn tight_value(value: &[u8]) -> Option<(u8, &[u8])> {
     match value {
-        [
-            b'{',
-            b'"',
-            kind @ (b'S' | b'N' | b'B'),
-            b'"',
-            b':',
-            b'"',
-            content @ ..,
-            b'"',
-            b'}',
-        ] => Some((*kind, content)).filter(|(_, content)| memchr::memchr(b'"', content).is_none()),
+        [b'{', b'"', kind @ (b'S' | b'N' | b'B'), b'"', b':', b'"', content @ .., b'"', b'}'] => {
+            Some((*kind, content)).filter(|(_, content)| memchr::memchr(b'"', content).is_none())
+        }
         _ => None,
     }
 }
@@ -237,11 +215,7 @@ fn respell_value(value: &[u8]) -> Result<String, Malformed> {
                 let text = String::from_utf8_lossy(content);
                 format!(r#"{{"N":"{}"}}"#, number::canonical(&text))
             }
-            kind => format!(
-                r#"{{"{}":{}}}"#,
-                String::from_utf8_lossy(kind),
-                respell_text(content)?
-            ),
+            kind => format!(r#"{{"{}":{}}}"#, String::from_utf8_lossy(kind), respell_text(content)?),
         };
         Ok(())
     })?;
@@ -279,10 +253,7 @@ mod tests {
     #[test]
     fn spellings_of_one_key_become_one() {
         for (left, right) in [
-            (
-                r#"{"a":{"S":"x"},"b":{"N":"1"}}"#,
-                r#"{"b":{"N":"1"},"a":{"S":"x"}}"#,
-            ),
+            (r#"{"a":{"S":"x"},"b":{"N":"1"}}"#, r#"{"b":{"N":"1"},"a":{"S":"x"}}"#),
             (r#"{"a":{"S":"x"}}"#, r#"{ "a" : { "S" : "x" } }"#),
             (r#"{"a":{"N":"10"}}"#, r#"{"a":{"N":"1e1"}}"#),
             (r#"{"a":{"S":"é"}}"#, r#"{"a":{"S":"\u00e9"}}"#),
@@ -307,18 +278,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in [
-            "",
-            "{}",
-            "[]",
-            r#"{"a":{"S":"x"},"b":{"S":"x"},"c":{"S":"x"}}"#,
-            r#"{"a":{"S":"#,
-        ] {
+        for text in ["", "{}", "[]", r#"{"a":{"S":"x"},"b":{"S":"x"},"c":{"S":"x"}}"#, r#"{"a":{"S":"#] {
             let body = Bytes::copy_from_slice(text.as_bytes());
-            assert!(
-                Key::from_json(&body, 0..body.len()).is_err(),
-                "{text} was accepted"
-            );
+            assert!(Key::from_json(&body, 0..body.len()).is_err(), "{text} was accepted");
         }
         let item = br#"{"a":{"S":"x"}}"#;
         assert!(matches!(Key::of_item(item, &["b".to_owned()]), Err(Malformed::Absent(name)) if name == "b"));

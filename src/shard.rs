@@ -109,10 +109,7 @@ impl SequenceNumber {
         }
         let mut digits = [0; Self::MAX_DIGITS];
         digits[..text.len()].copy_from_slice(text);
-        Ok(Self {
-            len: text.len() as u8,
-            digits,
-        })
+        Ok(Self { len: text.len() as u8, digits })
     }
 
     /// The text as it was received, leading zeros included.

@@ -21,10 +21,7 @@ const PYTHON: &str = "DYNAMIRROR_TEST_PYTHON";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws_client.py");
 
 fn direct() -> Options {
-    Options {
-        direct: true,
-        ..Options::default()
-    }
+    Options { direct: true, ..Options::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,9 +32,7 @@ async fn every_change_arrives_without_the_emulator() {
     load.run(300).await;
     let worker = world.worker().await;
     load.run(700).await;
-    let item = crate::support::value::every()
-        .into_iter()
-        .chain(world.shape().key(1_000));
+    let item = crate::support::value::every().into_iter().chain(world.shape().key(1_000));
     load.put_item(item.collect()).await;
     world.settled(&worker).await;
     worker.drain().await;
@@ -51,10 +46,7 @@ async fn every_change_arrives_without_the_emulator() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: tests/run starts one"]
 async fn a_dead_workers_shard_is_taken_over_without_the_emulator() {
-    let mut options = Options {
-        attempt_timeout: Duration::from_millis(500),
-        ..direct()
-    };
+    let mut options = Options { attempt_timeout: Duration::from_millis(500), ..direct() };
     options.lease.duration = Duration::from_secs(2);
     options.lease.longest_attempt = Duration::from_millis(500);
     let world = World::with(options).await;
@@ -65,10 +57,7 @@ async fn a_dead_workers_shard_is_taken_over_without_the_emulator() {
         load.run(150).await;
         worker.die().await;
         load.run(150).await;
-        next.until("the next to read", |status| {
-            status.replications[0].shards.active == 1
-        })
-        .await;
+        next.until("the next to read", |status| status.replications[0].shards.active == 1).await;
         worker = next;
     }
     world.settled(&worker).await;
@@ -86,24 +75,13 @@ async fn a_stream_that_is_switched_off_is_told() {
     let mut load = world.load(100, 93);
     load.run(200).await;
     world.settled(&worker).await;
-    let off = StreamSpecification::builder()
-        .stream_enabled(false)
-        .build()
-        .expect("a switch");
-    let update = world
-        .source
-        .client
-        .update_table()
-        .table_name(world.table())
-        .stream_specification(off);
+    let off = StreamSpecification::builder().stream_enabled(false).build().expect("a switch");
+    let update = world.source.client.update_table().table_name(world.table()).stream_specification(off);
     update.send().await.expect("the stream is switched off");
     worker
         .until("the gap", |status| {
             let gaps = &status.replications[0].gaps;
-            !status.ready
-                && gaps
-                    .iter()
-                    .any(|gap| gap.shard.is_none() && gap.reason.contains("switched off"))
+            !status.ready && gaps.iter().any(|gap| gap.shard.is_none() && gap.reason.contains("switched off"))
         })
         .await;
     worker.drain().await;
@@ -112,11 +90,7 @@ async fn a_stream_that_is_switched_off_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server and boto3: tests/run brings them"]
 async fn what_boto3_writes_arrives_in_two_replicas_also_with_kills_in_between() {
-    let world = World::with(Options {
-        attempt_timeout: Duration::from_millis(500),
-        ..direct()
-    })
-    .await;
+    let world = World::with(Options { attempt_timeout: Duration::from_millis(500), ..direct() }).await;
     let config = process::config(&world, SHORT_LEASE, "");
     let mut rng = Rng::with_seed(94);
     let mut writer = boto3(&world, "write");
@@ -147,16 +121,9 @@ fn boto3(world: &World, act: &str) -> Child {
         panic!("this test needs a Python that has boto3: set {PYTHON}, or run tests/run")
     });
     let mut command = Command::new(python);
-    command
-        .arg(SCRIPT)
-        .arg(act)
-        .arg(&world.source.endpoint)
-        .arg(&world.source.region)
-        .arg(world.table());
+    command.arg(SCRIPT).arg(act).arg(&world.source.endpoint).arg(&world.source.region).arg(world.table());
     for (index, place) in world.replicas.iter().enumerate() {
-        command
-            .arg(&place.region)
-            .arg(world.replica_table(world.shape(), index));
+        command.arg(&place.region).arg(world.replica_table(world.shape(), index));
     }
     command
         .env("AWS_ACCESS_KEY_ID", &world.prefix)
@@ -174,12 +141,6 @@ fn boto3(world: &World, act: &str) -> Child {
 async fn the_server_answers() {
     assert_ne!(target::server(), Server::Embedded);
     let world = World::with(direct()).await;
-    let tables = world
-        .source
-        .client
-        .list_tables()
-        .send()
-        .await
-        .expect("it lists tables");
+    let tables = world.source.client.list_tables().send().await.expect("it lists tables");
     assert!(tables.table_names().contains(&world.table()), "{tables:?}");
 }

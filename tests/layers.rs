@@ -22,18 +22,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("task", &[]),
     ("telemetry", &["clock", "fault"]),
-    (
-        "dynamo",
-        &["backoff", "change", "fault", "item", "key", "record", "shard"],
-    ),
+    ("dynamo", &["backoff", "change", "fault", "item", "key", "record", "shard"]),
     ("control", &["dynamo", "item"]),
     // Stages, in the order of a change's path.
-    (
-        "stream",
-        &[
-            "backoff", "budget", "clock", "dynamo", "fault", "item", "key", "record", "shard", "task",
-        ],
-    ),
+    ("stream", &["backoff", "budget", "clock", "dynamo", "fault", "item", "key", "record", "shard", "task"]),
     ("route", &["change", "record", "shard"]),
     ("checkpoint", &["shard"]),
     ("lease", &["checkpoint", "control", "dynamo", "item", "shard"]),
@@ -100,19 +92,13 @@ struct Import {
 fn imports_run_downward_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let imports = imports(&root.join("src"));
-    assert!(
-        imports.len() > 100,
-        "only {} imports were found: the reader is broken",
-        imports.len()
-    );
+    assert!(imports.len() > 100, "only {} imports were found: the reader is broken", imports.len());
     let mut faults = String::new();
     for Import { from, to, place } in &imports {
         if TOP.contains(&from.as_str()) || from == to {
             continue;
         }
-        let place = place
-            .trim_start_matches(&format!("{}/", root.display()))
-            .to_owned();
+        let place = place.trim_start_matches(&format!("{}/", root.display())).to_owned();
         match MAY_IMPORT.iter().find(|(module, _)| module == from) {
             None => writeln!(faults, "{place}: module `{from}` has no place in the order"),
             Some((_, allowed)) if !allowed.contains(&to.as_str()) => {
@@ -133,10 +119,7 @@ fn the_order_names_only_modules_that_are_there_and_has_no_circle() {
         let there = src.join(format!("{module}.rs")).exists() || src.join(module).join("mod.rs").exists();
         assert!(there, "there is no module `{module}`");
         for other in *allowed {
-            assert!(
-                before.contains(other),
-                "`{module}` may import `{other}`, which does not come before it"
-            );
+            assert!(before.contains(other), "`{module}` may import `{other}`, which does not come before it");
         }
         before.insert(module);
     }
@@ -157,35 +140,22 @@ fn follow(file: &Path, top: &str, depth: usize, found: &mut BTreeSet<Import>) {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
     let code = code(&text);
     let up = "super::".repeat(depth);
-    for (index, _) in code
-        .match_indices("crate::")
-        .chain(code.match_indices(up.as_str()))
-    {
+    for (index, _) in code.match_indices("crate::").chain(code.match_indices(up.as_str())) {
         let before = code[..index].chars().next_back();
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
             continue;
         }
         let line = code[..index].matches('\n').count() + 1;
         let rest = &code[index..];
-        let rest = rest
-            .strip_prefix("crate::")
-            .or_else(|| rest.strip_prefix(&up))
-            .expect("it was found here");
+        let rest =
+            rest.strip_prefix("crate::").or_else(|| rest.strip_prefix(&up)).expect("it was found here");
         for to in names(rest) {
             let place = format!("{}:{line}", file.display());
-            found.insert(Import {
-                from: top.to_owned(),
-                to,
-                place,
-            });
+            found.insert(Import { from: top.to_owned(), to, place });
         }
     }
     let is_directory = file.file_name().is_some_and(|name| name == "mod.rs");
-    let directory = if is_directory {
-        file.with_file_name("")
-    } else {
-        file.with_extension("")
-    };
+    let directory = if is_directory { file.with_file_name("") } else { file.with_extension("") };
     for module in modules(&code) {
         follow(&file_of(&directory, &module), top, depth + 1, found);
     }
@@ -193,11 +163,7 @@ fn follow(file: &Path, top: &str, depth: usize, found: &mut BTreeSet<Import>) {
 
 fn file_of(directory: &Path, module: &str) -> PathBuf {
     let flat = directory.join(format!("{module}.rs"));
-    if flat.exists() {
-        flat
-    } else {
-        directory.join(module).join("mod.rs")
-    }
+    if flat.exists() { flat } else { directory.join(module).join("mod.rs") }
 }
 
 /// The first names after `crate::`: one, or those in braces.
@@ -226,9 +192,7 @@ fn names(rest: &str) -> Vec<String> {
 }
 
 fn word(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 /// The text with comments, and with what is compiled for tests only, made blank; lines keep their numbers.

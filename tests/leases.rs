@@ -10,11 +10,7 @@ use crate::support::{Options, Running, World};
 async fn two(options: Options) -> (World, Running, Running) {
     let world = World::with(options).await;
     let first = world.worker().await;
-    first
-        .until("the first to read", |status| {
-            status.replications[0].shards.active == 4
-        })
-        .await;
+    first.until("the first to read", |status| status.replications[0].shards.active == 4).await;
     let second = world.worker().await;
     second
         .until("the second to wait", |status| {
@@ -27,11 +23,7 @@ async fn two(options: Options) -> (World, Running, Running) {
 
 async fn takes_over(second: &Running) -> Duration {
     let start = Instant::now();
-    second
-        .until("the second to read", |status| {
-            status.replications[0].shards.active == 4
-        })
-        .await;
+    second.until("the second to read", |status| status.replications[0].shards.active == 4).await;
     start.elapsed()
 }
 
@@ -67,14 +59,8 @@ async fn a_second_worker_takes_over_when_the_first_dies_and_not_before_its_lease
     takes_over(&second).await;
     let took = died.elapsed();
     // Its last renewal was at most one interval before it died, and one may have been late.
-    assert!(
-        took >= lease.duration - 2 * lease.renew_interval,
-        "leases were taken already after {took:?}"
-    );
-    assert!(
-        took < 2 * lease.duration + lease.settle(),
-        "leases were taken only after {took:?}"
-    );
+    assert!(took >= lease.duration - 2 * lease.renew_interval, "leases were taken already after {took:?}");
+    assert!(took < 2 * lease.duration + lease.settle(), "leases were taken only after {took:?}");
     world.settled(&second).await;
     second.drain().await;
 }
@@ -93,10 +79,7 @@ async fn a_lease_that_is_renewed_is_never_taken() {
     }
     world.settled(&first).await;
     assert_eq!(second.replica(0).ledger.read, 0, "{}", second.tell());
-    assert!(
-        world.source_region().max_readers(&world.table()) <= 1,
-        "a shard had two readers"
-    );
+    assert!(world.source_region().max_readers(&world.table()) <= 1, "a shard had two readers");
     second.drain().await;
     world.settled(&first).await;
     first.drain().await;
@@ -104,10 +87,7 @@ async fn a_lease_that_is_renewed_is_never_taken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_come_and_go_under_load_leave_no_difference() {
-    let mut options = Options {
-        attempt_timeout: Duration::from_millis(500),
-        ..Options::default()
-    };
+    let mut options = Options { attempt_timeout: Duration::from_millis(500), ..Options::default() };
     options.lease.duration = Duration::from_secs(2);
     options.lease.longest_attempt = Duration::from_millis(500);
     let world = World::with(options).await;
@@ -116,22 +96,14 @@ async fn workers_that_come_and_go_under_load_leave_no_difference() {
     for round in 0..8 {
         let next = world.worker().await;
         load.run(150).await;
-        world
-            .source_region()
-            .roll(&world.table())
-            .await
-            .expect("a shard is rolled over");
+        world.source_region().roll(&world.table()).await.expect("a shard is rolled over");
         if round % 2 == 0 {
             worker.die().await;
         } else {
             worker.drain().await;
         }
         worker = next;
-        worker
-            .until("the next to read", |status| {
-                status.replications[0].shards.active > 0
-            })
-            .await;
+        worker.until("the next to read", |status| status.replications[0].shards.active > 0).await;
     }
     load.run(100).await;
     world.settled(&worker).await;

@@ -13,11 +13,7 @@ const PAGE_BYTES: u64 = 2 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_down_costs_bounded_memory_and_loses_nothing() {
-    let world = World::with(Options {
-        buffer_bytes: 4 << 20,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with(Options { buffer_bytes: 4 << 20, ..Options::default() }).await;
     let worker = world.worker().await;
     let mut load = world.load(300, 51);
     load.fill().await;
@@ -49,16 +45,10 @@ async fn a_replica_that_is_down_costs_bounded_memory_and_loses_nothing() {
         .await;
     look();
     let limit = worker.replica(0).buffer_limit_bytes;
-    assert!(
-        most > limit / 2,
-        "{most} of {limit} bytes were used at most, so this shows nothing"
-    );
+    assert!(most > limit / 2, "{most} of {limit} bytes were used at most, so this shows nothing");
     let before = worker.replica(0).ledger.read;
     let held_back = world.records().await as u64;
-    assert!(
-        before < held_back,
-        "everything was read although the replica is down"
-    );
+    assert!(before < held_back, "everything was read although the replica is down");
     world.replica_region(0).faults().remove(outage);
     world.settled(&worker).await;
     worker.until("it to be ready again", |status| status.ready).await;
@@ -90,10 +80,7 @@ async fn a_control_table_that_is_down_for_a_moment_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_table_that_is_down_for_longer_than_a_lease_stops_all_writes_until_it_is_back() {
-    let mut options = Options {
-        attempt_timeout: Duration::from_millis(500),
-        ..Options::default()
-    };
+    let mut options = Options { attempt_timeout: Duration::from_millis(500), ..Options::default() };
     options.lease.duration = Duration::from_secs(2);
     options.lease.longest_attempt = Duration::from_millis(500);
     let world = World::with(options).await;
@@ -101,26 +88,15 @@ async fn a_control_table_that_is_down_for_longer_than_a_lease_stops_all_writes_u
     let mut load = world.load(60, 53);
     load.run(100).await;
     world.settled(&worker).await;
-    worker
-        .until("the leases to be held", |status| {
-            status.replications[0].shards.active == 4
-        })
-        .await;
+    worker.until("the leases to be held", |status| status.replications[0].shards.active == 4).await;
     let faults = world.control_region().faults();
     let outage = faults.add(Rule::new(Fault::Down));
-    worker
-        .until("the leases to be given up", |status| {
-            status.replications[0].shards.active == 0
-        })
-        .await;
+    worker.until("the leases to be given up", |status| status.replications[0].shards.active == 0).await;
     // Nobody knows who holds the leases now, so nothing may be written.
     let writes = world.replica_region(0).requests("BatchWriteItem");
     load.run(200).await;
     let failures = faults.fired(outage);
-    wait::until("more calls to fail", async || {
-        (faults.fired(outage) > failures + 2).then_some(())
-    })
-    .await;
+    wait::until("more calls to fail", async || (faults.fired(outage) > failures + 2).then_some(())).await;
     assert_eq!(
         world.replica_region(0).requests("BatchWriteItem"),
         writes,
@@ -142,28 +118,15 @@ async fn a_source_that_is_down_for_a_while_is_read_on_afterwards() {
     load.run(100).await;
     world.settled(&worker).await;
     let faults = world.source_region().faults();
-    let rules = [
-        "GetRecords",
-        "GetShardIterator",
-        "DescribeStream",
-        "DescribeTable",
-    ]
-    .map(|operation| faults.add(Rule::new(Fault::Down).on(operation)));
+    let rules = ["GetRecords", "GetShardIterator", "DescribeStream", "DescribeTable"]
+        .map(|operation| faults.add(Rule::new(Fault::Down).on(operation)));
     load.run(200).await;
-    worker
-        .until("the trouble to be told", |status| {
-            status.replications[0].error.is_some()
-        })
-        .await;
+    worker.until("the trouble to be told", |status| status.replications[0].error.is_some()).await;
     for rule in rules {
         faults.remove(rule);
     }
     world.settled(&worker).await;
-    worker
-        .until("it to be well again", |status| {
-            status.replications[0].error.is_none()
-        })
-        .await;
+    worker.until("it to be well again", |status| status.replications[0].error.is_none()).await;
     worker.drain().await;
 }
 
@@ -172,17 +135,11 @@ async fn everything_may_be_down_at_the_start() {
     let world = World::start().await;
     let mut load = world.load(60, 55);
     load.run(100).await;
-    let regions = [
-        world.source_region(),
-        world.control_region(),
-        world.replica_region(0),
-    ];
+    let regions = [world.source_region(), world.control_region(), world.replica_region(0)];
     let rules = regions.map(|region| (region, region.faults().add(Rule::new(Fault::Down))));
     let worker = world.worker().await;
     worker
-        .until("the reason to be told", |status| {
-            !status.ready && status.replications[0].error.is_some()
-        })
+        .until("the reason to be told", |status| !status.ready && status.replications[0].error.is_some())
         .await;
     for (region, rule) in rules {
         region.faults().remove(rule);

@@ -15,11 +15,7 @@ use crate::support::{Load, Options, World, beside, wait};
 const KILLS: usize = 24;
 
 async fn world() -> World {
-    World::with(Options {
-        attempt_timeout: Duration::from_millis(500),
-        ..Options::default()
-    })
-    .await
+    World::with(Options { attempt_timeout: Duration::from_millis(500), ..Options::default() }).await
 }
 
 /// Changes a table without end, a few hundred times a second.
@@ -66,18 +62,10 @@ async fn a_program_that_is_killed_again_and_again_under_load_leaves_no_differenc
         let mut daemon = process::start(&world, if rng.bool() { &config } else { &named });
         some_while(&world, &mut rng).await;
         if kill % 4 == 3 {
-            world
-                .source_region()
-                .roll(&world.table())
-                .await
-                .expect("a shard is rolled over");
+            world.source_region().roll(&world.table()).await.expect("a shard is rolled over");
         }
         if kill % 8 == 5 {
-            world
-                .source_region()
-                .split(&world.table())
-                .await
-                .expect("a shard is split");
+            world.source_region().split(&world.table()).await.expect("a shard is split");
         }
         daemon.kill();
     }
@@ -106,11 +94,7 @@ async fn a_program_that_is_asked_to_end_gives_its_leases_back_and_the_next_goes_
         let moved = wait::within(Duration::from_secs(30), async || {
             (world.replica_region(0).requests("BatchWriteItem") > writes + 5).then_some(())
         });
-        assert!(
-            moved.await.is_some(),
-            "it does not go on at once: {:#?}",
-            daemon.told()
-        );
+        assert!(moved.await.is_some(), "it does not go on at once: {:#?}", daemon.told());
         daemon.terminate();
         assert_eq!(daemon.code(), Some(0), "{:#?}", daemon.told());
         for row in world.rows(world.shape()).await {
@@ -147,9 +131,7 @@ async fn its_metrics_are_what_prometheus_wants() {
         "dynamirror_aws_requests_total",
         "process_resident_memory_bytes",
     ] {
-        let sample = metrics
-            .lines()
-            .find(|line| line.starts_with(name) && !line.ends_with(" 0"));
+        let sample = metrics.lines().find(|line| line.starts_with(name) && !line.ends_with(" 0"));
         assert!(
             sample.is_some() || name.ends_with("buffer_bytes"),
             "{name} has no value above 0:\n{metrics}"
@@ -157,10 +139,7 @@ async fn its_metrics_are_what_prometheus_wants() {
     }
     check_with_promtool(&metrics);
     assert!(Daemon::answers(address, "/livez"));
-    wait::until("it to be ready", async || {
-        Daemon::answers(address, "/readyz").then_some(())
-    })
-    .await;
+    wait::until("it to be ready", async || Daemon::answers(address, "/readyz").then_some(())).await;
     daemon.terminate();
     assert_eq!(daemon.code(), Some(0));
 }

@@ -5,12 +5,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
 use crate::support::{Kind, Options, Shape, World, target, value};
 
 fn shape(name: &'static str, hash: Kind, range: Option<Kind>) -> Shape {
-    Shape {
-        name,
-        hash,
-        range,
-        view: StreamViewType::NewAndOldImages,
-    }
+    Shape { name, hash, range, view: StreamViewType::NewAndOldImages }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,16 +18,11 @@ async fn every_change_to_every_kind_of_table_arrives_typed_exactly() {
         shape("number-binary", Kind::Number, Some(Kind::Binary)),
         shape("binary-string", Kind::Binary, Some(Kind::String)),
     ];
-    let mut options = Options {
-        shapes,
-        ..Options::default()
-    };
+    let mut options = Options { shapes, ..Options::default() };
     options.emulator.initial_shards = 2;
     let world = World::with(options).await;
-    let mut loads: Vec<_> = (0..)
-        .zip(&world.options.shapes)
-        .map(|(seed, shape)| world.load_of(shape, 60, seed))
-        .collect();
+    let mut loads: Vec<_> =
+        (0..).zip(&world.options.shapes).map(|(seed, shape)| world.load_of(shape, 60, seed)).collect();
     for load in &mut loads {
         load.fill().await;
         load.run(200).await;
@@ -91,11 +81,7 @@ async fn items_that_expire_go_in_the_replicas_too() {
         .attribute_name("expires")
         .enabled(true)
         .build();
-    let update = world
-        .source
-        .client
-        .update_time_to_live()
-        .table_name(world.table());
+    let update = world.source.client.update_time_to_live().table_name(world.table());
     let update = update.time_to_live_specification(ttl.expect("a name and a switch"));
     update.send().await.expect("items expire");
     let mut load = world.load(1, 4);
@@ -106,11 +92,7 @@ async fn items_that_expire_go_in_the_replicas_too() {
     }
     world.settled(&worker).await;
     assert!(world.replica_item(0, &world.shape().key(0)).await.is_some());
-    let swept = world
-        .source_region()
-        .sweep_ttl()
-        .await
-        .expect("expired items are deleted");
+    let swept = world.source_region().sweep_ttl().await.expect("expired items are deleted");
     assert_eq!(swept, 1);
     world.settled(&worker).await;
     assert!(world.replica_item(0, &world.shape().key(0)).await.is_none());
@@ -127,11 +109,7 @@ async fn every_stream_view_replicates_whole_items() {
         StreamViewType::NewAndOldImages,
     ] {
         println!("view {view:?}");
-        let world = World::with(Options {
-            shapes: vec![Shape::viewed(view)],
-            ..Options::default()
-        })
-        .await;
+        let world = World::with(Options { shapes: vec![Shape::viewed(view)], ..Options::default() }).await;
         let mut load = world.load(60, 5);
         load.run(200).await;
         let worker = world.worker().await;

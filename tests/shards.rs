@@ -38,11 +38,7 @@ async fn splits_and_rolls_under_load_keep_every_key_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_waits_until_its_parents_end_is_durable_in_the_replica() {
-    let world = World::with(Options {
-        replicas: 1,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with(Options { replicas: 1, ..Options::default() }).await;
     let worker = world.worker().await;
     let mut load = world.load(40, 12);
     load.run(100).await;
@@ -53,11 +49,7 @@ async fn a_child_waits_until_its_parents_end_is_durable_in_the_replica() {
     let parents = world.open_shards().await;
     region.roll_all(&table).await.expect("all shards are rolled over");
     load.run(200).await;
-    worker
-        .until("the children to be known", |status| {
-            status.replications[0].shards.waiting >= 4
-        })
-        .await;
+    worker.until("the children to be known", |status| status.replications[0].shards.waiting >= 4).await;
     let read = worker.replica(0).ledger.read;
     worker
         .until("all that precedes the roll-over to be read", |status| {
@@ -68,16 +60,9 @@ async fn a_child_waits_until_its_parents_end_is_durable_in_the_replica() {
         let is_parent = parents.iter().any(|parent| parent.id == row.shard.as_str());
         let reached = row.checkpoints["replica-0"].position;
         if is_parent {
-            assert!(
-                !reached.is_end(),
-                "the end of {row:?} was made durable in a replica that is down"
-            );
+            assert!(!reached.is_end(), "the end of {row:?} was made durable in a replica that is down");
         } else {
-            assert_eq!(
-                (&row.owner, reached),
-                (&None, Position::TrimHorizon),
-                "{row:?} was begun"
-            );
+            assert_eq!((&row.owner, reached), (&None, Position::TrimHorizon), "{row:?} was begun");
         }
     }
     world.replica_region(0).faults().remove(outage);
@@ -87,11 +72,7 @@ async fn a_child_waits_until_its_parents_end_is_durable_in_the_replica() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_a_hundred_shards_are_listed_page_by_page() {
-    let mut options = Options {
-        replicas: 1,
-        discovery: Duration::from_secs(2),
-        ..Options::default()
-    };
+    let mut options = Options { replicas: 1, discovery: Duration::from_secs(2), ..Options::default() };
     options.emulator.initial_shards = 130;
     options.lease.renew_interval = Duration::from_secs(2);
     options.reader.idle_pause = Duration::from_secs(1);
@@ -101,11 +82,7 @@ async fn more_than_a_hundred_shards_are_listed_page_by_page() {
     let worker = world.worker().await;
     load.run(600).await;
     for _ in 0..5 {
-        world
-            .source_region()
-            .split(&world.table())
-            .await
-            .expect("a shard is split");
+        world.source_region().split(&world.table()).await.expect("a shard is split");
     }
     load.run(600).await;
     world.settled(&worker).await;
@@ -122,24 +99,12 @@ async fn the_last_page_of_a_shard_is_not_lost() {
     let mut load = world.load(100, 14);
     // Everything is in closed shards, so that every page with records comes without a next iterator.
     load.run(100).await;
-    world
-        .source_region()
-        .roll_all(&world.table())
-        .await
-        .expect("all shards are rolled over");
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     load.run(100).await;
-    world
-        .source_region()
-        .roll_all(&world.table())
-        .await
-        .expect("all shards are rolled over");
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     let worker = world.worker().await;
     world.settled(&worker).await;
-    worker
-        .until("eight shards to be ended", |status| {
-            status.replications[0].shards.ended == 8
-        })
-        .await;
+    worker.until("eight shards to be ended", |status| status.replications[0].shards.ended == 8).await;
     worker.drain().await;
 }
 
@@ -153,11 +118,7 @@ async fn empty_pages_before_data_end_nothing() {
     load.run(300).await;
     let worker = world.worker().await;
     load.run(300).await;
-    world
-        .source_region()
-        .roll_all(&world.table())
-        .await
-        .expect("all shards are rolled over");
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     load.run(100).await;
     world.settled(&worker).await;
     worker.drain().await;
@@ -171,16 +132,8 @@ async fn listings_that_lag_behind_lose_no_shard() {
     let mut load = world.load(60, 16);
     for _ in 0..6 {
         load.run(60).await;
-        world
-            .source_region()
-            .split(&world.table())
-            .await
-            .expect("a shard is split");
-        world
-            .source_region()
-            .roll(&world.table())
-            .await
-            .expect("a shard is rolled over");
+        world.source_region().split(&world.table()).await.expect("a shard is split");
+        world.source_region().roll(&world.table()).await.expect("a shard is rolled over");
     }
     load.run(60).await;
     world.settled(&worker).await;
@@ -196,11 +149,7 @@ async fn children_are_found_where_their_filter_is_unknown() {
     let mut load = world.load(60, 17);
     for _ in 0..4 {
         load.run(60).await;
-        world
-            .source_region()
-            .roll_all(&world.table())
-            .await
-            .expect("all shards are rolled over");
+        world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     }
     load.run(60).await;
     world.settled(&worker).await;
@@ -217,10 +166,8 @@ async fn expired_iterators_are_replaced_without_loss_or_repetition() {
         let region = world.source_region();
         let before = region.requests("GetShardIterator");
         region.expire_iterators();
-        wait::until("a new iterator", async || {
-            (region.requests("GetShardIterator") > before).then_some(())
-        })
-        .await;
+        wait::until("a new iterator", async || (region.requests("GetShardIterator") > before).then_some(()))
+            .await;
     }
     world.settled(&worker).await;
     world.assert_read_once(&worker).await;

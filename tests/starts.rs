@@ -18,10 +18,7 @@ async fn put(world: &World, load: &mut Load, first: usize, count: usize) {
 async fn assert_there(world: &World, first: usize, count: usize, there: bool) {
     for replica in 0..world.replicas.len() {
         for index in first..first + count {
-            let found = world
-                .replica_item(replica, &world.shape().key(index))
-                .await
-                .is_some();
+            let found = world.replica_item(replica, &world.shape().key(index)).await.is_some();
             assert_eq!(found, there, "key {index} in replica {replica}");
         }
     }
@@ -38,32 +35,16 @@ async fn polled(world: &World, shards: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_now_on_leaves_out_what_was_written_before() {
-    let world = World::with(Options {
-        start: Start::Latest,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with(Options { start: Start::Latest, ..Options::default() }).await;
     let mut load = world.load(1, 71);
     put(&world, &mut load, 0, 20).await;
-    world
-        .source_region()
-        .roll_all(&world.table())
-        .await
-        .expect("all shards are rolled over");
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     put(&world, &mut load, 20, 20).await;
     let worker = world.worker().await;
-    worker
-        .until("all shards to be read", |status| {
-            status.replications[0].shards.active == 4
-        })
-        .await;
+    worker.until("all shards to be read", |status| status.replications[0].shards.active == 4).await;
     polled(&world, 4).await;
     put(&world, &mut load, 40, 20).await;
-    world
-        .source_region()
-        .roll_all(&world.table())
-        .await
-        .expect("all shards are rolled over");
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     put(&world, &mut load, 60, 20).await;
     world.durable(world.shape(), &worker).await;
     assert_there(&world, 0, 40, false).await;
@@ -89,19 +70,9 @@ async fn starts_at_a_time(knows_time: bool) {
     put(&world, &mut load, 0, 20).await;
     // Records carry whole seconds: the start is the second after the one in which all of these were made.
     let start_unix_ms = (Clock::System.unix_ms() / 1_000 + 2) * 1_000;
-    wait::until("that second", async || {
-        (Clock::System.unix_ms() > start_unix_ms + 50).then_some(())
-    })
-    .await;
+    wait::until("that second", async || (Clock::System.unix_ms() > start_unix_ms + 50).then_some(())).await;
     put(&world, &mut load, 20, 20).await;
-    let worker = world
-        .worker_with(&Options {
-            start: Start::At {
-                unix_ms: start_unix_ms,
-            },
-            ..options
-        })
-        .await;
+    let worker = world.worker_with(&Options { start: Start::At { unix_ms: start_unix_ms }, ..options }).await;
     put(&world, &mut load, 40, 20).await;
     world.durable(world.shape(), &worker).await;
     assert_there(&world, 0, 20, false).await;
@@ -126,11 +97,7 @@ async fn a_restart_after_a_drain_repeats_nothing() {
     let mut load = world.load(60, 73);
     let worker = world.worker().await;
     load.run(400).await;
-    world
-        .source_region()
-        .split(&world.table())
-        .await
-        .expect("a shard is split");
+    world.source_region().split(&world.table()).await.expect("a shard is split");
     load.run(100).await;
     world.settled(&worker).await;
     worker.drain().await;
@@ -154,10 +121,7 @@ async fn a_restart_after_a_drain_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_after_a_death_repeats_only_what_was_not_checkpointed() {
-    let mut options = Options {
-        attempt_timeout: Duration::from_millis(500),
-        ..Options::default()
-    };
+    let mut options = Options { attempt_timeout: Duration::from_millis(500), ..Options::default() };
     options.lease.duration = Duration::from_secs(2);
     options.lease.longest_attempt = Duration::from_millis(500);
     let world = World::with(options).await;
@@ -172,10 +136,7 @@ async fn a_restart_after_a_death_repeats_only_what_was_not_checkpointed() {
     let worker = world.worker().await;
     world.settled(&worker).await;
     let ledger = worker.replica(0).ledger;
-    assert!(
-        ledger.read as usize <= written,
-        "{written} were not checkpointed: {ledger:?}"
-    );
+    assert!(ledger.read as usize <= written, "{written} were not checkpointed: {ledger:?}");
     worker.drain().await;
 }
 
@@ -197,37 +158,18 @@ async fn a_drain_in_the_middle_of_a_load_ends_soon_and_loses_nothing() {
 async fn a_replica_that_is_added_later_gets_all_that_the_stream_holds() {
     let world = World::start().await;
     let mut load = world.load(60, 76);
-    let one = Options {
-        replicas: 1,
-        ..world.options.clone()
-    };
+    let one = Options { replicas: 1, ..world.options.clone() };
     let worker = world.worker_with(&one).await;
     load.run(300).await;
-    world
-        .source_region()
-        .roll_all(&world.table())
-        .await
-        .expect("all shards are rolled over");
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
     load.run(100).await;
-    world
-        .source_region()
-        .split(&world.table())
-        .await
-        .expect("a shard is split");
+    world.source_region().split(&world.table()).await.expect("a shard is split");
     load.run(100).await;
     wait::until("the first replica to have everything", async || {
-        world
-            .differences(world.shape(), 0, &[])
-            .await
-            .is_empty()
-            .then_some(())
+        world.differences(world.shape(), 0, &[]).await.is_empty().then_some(())
     })
     .await;
-    worker
-        .until("old shards to be ended", |status| {
-            status.replications[0].shards.ended >= 5
-        })
-        .await;
+    worker.until("old shards to be ended", |status| status.replications[0].shards.ended >= 5).await;
     worker.drain().await;
     let worker = world.worker().await;
     load.run(100).await;
@@ -240,9 +182,6 @@ async fn a_replica_that_is_added_later_gets_all_that_the_stream_holds() {
         })
         .await;
     let first = worker.replica(0).ledger;
-    assert!(
-        first.applied + first.coalesced < 300,
-        "the first replica got everything once more: {first:?}"
-    );
+    assert!(first.applied + first.coalesced < 300, "the first replica got everything once more: {first:?}");
     worker.drain().await;
 }

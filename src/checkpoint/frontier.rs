@@ -32,49 +32,44 @@ struct Lot {
 impl Frontier {
     /// Progress starts from what was reached before.
     pub fn new(reached: Checkpoint) -> Self {
-        Self {
-            reached,
-            open: VecDeque::new(),
-            first_open: 0,
-        }
+        Self { reached, open: VecDeque::new(), first_open: 0 }
     }
 
     /// Opens the next lot. When it is settled, everything up to `position` is done; `newest_unix_ms` is the time
     /// of the newest record up to there.
     pub fn admit(&mut self, position: Position, newest_unix_ms: Option<i64>) -> LotNumber {
-        self.open.push_back(Lot {
-            settled: false,
-            position,
-            newest_unix_ms,
-        });
+        self.open.push_back(Lot { settled: false, position, newest_unix_ms });
         self.first_open + self.open.len() as u64 - 1
     }
 
     /// Every change of the lot is durable. Says whether the frontier moved. A lot that is not open is ignored.
     pub fn settle(&mut self, number: LotNumber) -> bool {
-        let lot = number
-            .checked_sub(self.first_open)
-            .and_then(|index| self.open.get_mut(index as usize));
+        let lot = number.checked_sub(self.first_open).and_then(|index| self.open.get_mut(index as usize));
         let Some(lot) = lot else { return false };
         lot.settled = true;
         let mut moved = false;
         while let Some(lot) = self.open.pop_front_if(|lot| lot.settled) {
             self.first_open += 1;
+            let through = lot.newest_unix_ms.map(|newest| newest - ROUNDING_MS);
             self.reached.advance(&Checkpoint {
                 position: lot.position,
-                applied_through_unix_ms: lot.newest_unix_ms.map(|newest| newest - ROUNDING_MS),
-                ..self.reached
+                applied_through_unix_ms: through,
+                read_through_unix_ms: through.unwrap_or(i64::MIN),
             });
             moved = true;
         }
         moved
     }
 
-    /// Takes note that every change made up to `unix_ms` has been read. It counts when all that was read is
-    /// settled too, and is ignored otherwise.
-    pub fn prove(&mut self, unix_ms: i64) {
+    /// Takes note that every change made up to `unix_ms` has been read, as far as some empty polls can tell; `surely`
+    /// when there were so many that nothing old can follow. It counts when all that was read is settled too, and is
+    /// ignored otherwise.
+    pub fn prove(&mut self, unix_ms: i64, surely: bool) {
         if self.is_settled() {
             self.reached.applied_through_unix_ms = self.reached.applied_through_unix_ms.max(Some(unix_ms));
+            if surely {
+                self.reached.read_through_unix_ms = self.reached.read_through_unix_ms.max(unix_ms);
+            }
         }
     }
 
@@ -97,12 +92,7 @@ mod tests {
     use crate::shard::SequenceNumber;
 
     fn after(number: u64) -> Position {
-        Position::After(
-            number
-                .to_string()
-                .parse::<SequenceNumber>()
-                .expect("a sequence number"),
-        )
+        Position::After(number.to_string().parse::<SequenceNumber>().expect("a sequence number"))
     }
 
     fn frontier() -> Frontier {
@@ -112,9 +102,7 @@ mod tests {
     #[test]
     fn only_the_contiguous_prefix_counts() {
         let mut frontier = frontier();
-        let lots: Vec<_> = (1..=3)
-            .map(|number| frontier.admit(after(number), Some(5_000)))
-            .collect();
+        let lots: Vec<_> = (1..=3).map(|number| frontier.admit(after(number), Some(5_000))).collect();
         assert!(!frontier.settle(lots[1]));
         assert_eq!(frontier.reached().position, Position::TrimHorizon);
         assert!(frontier.settle(lots[0]));
@@ -128,11 +116,14 @@ mod tests {
     fn idle_time_counts_only_when_nothing_is_open() {
         let mut frontier = frontier();
         let lot = frontier.admit(after(1), Some(5_000));
-        frontier.prove(9_000);
+        frontier.prove(9_000, true);
         assert_eq!(frontier.reached().applied_through_unix_ms, None);
         frontier.settle(lot);
-        frontier.prove(9_000);
+        frontier.prove(9_000, false);
         assert_eq!(frontier.reached().applied_through_unix_ms, Some(9_000));
+        assert_eq!(frontier.reached().read_through_unix_ms, 4_000, "a few empty polls are no proof");
+        frontier.prove(9_000, true);
+        assert_eq!(frontier.reached().read_through_unix_ms, 9_000);
     }
 
     proptest! {

@@ -18,9 +18,10 @@ pub struct Checkpoint {
     /// Every change of this shard made up to this time, in milliseconds since 1970, is durable in the replica;
     /// `None` as long as nothing proves any time.
     pub applied_through_unix_ms: Option<i64>,
-    /// When the replica's start in this shard was decided, in milliseconds since 1970. What the stream had trimmed by
-    /// then was never wanted; what it trims later is lost unless it was read.
-    pub decided_unix_ms: i64,
+    /// Every record of this shard made up to this time, in milliseconds since 1970, is surely durable in the replica, or
+    /// was trimmed before its start was decided and never wanted. It tells a trimmed position that lost nothing from
+    /// one that did, so it asks for more than `applied_through`, which a few empty polls move.
+    pub read_through_unix_ms: i64,
 }
 
 // === impl Checkpoint ===
@@ -34,16 +35,7 @@ impl Checkpoint {
             Position::At { unix_ms } => Some(unix_ms),
             Position::TrimHorizon | Position::After(_) | Position::End => None,
         };
-        Self {
-            position,
-            applied_through_unix_ms,
-            decided_unix_ms,
-        }
-    }
-
-    /// Every record of the shard that was made up to this time is durable in the replica or was never wanted.
-    pub fn read_through_unix_ms(&self) -> i64 {
-        self.applied_through_unix_ms.unwrap_or(self.decided_unix_ms)
+        Self { position, applied_through_unix_ms, read_through_unix_ms: decided_unix_ms }
     }
 
     /// Takes over what `other` has reached beyond this; whatever lies behind is ignored.
@@ -52,6 +44,7 @@ impl Checkpoint {
             self.position = other.position;
         }
         self.applied_through_unix_ms = self.applied_through_unix_ms.max(other.applied_through_unix_ms);
+        self.read_through_unix_ms = self.read_through_unix_ms.max(other.read_through_unix_ms);
     }
 }
 
@@ -61,11 +54,7 @@ mod tests {
 
     fn at(number: &str, through: Option<i64>) -> Checkpoint {
         let position = Position::After(number.parse().expect("a sequence number"));
-        Checkpoint {
-            position,
-            applied_through_unix_ms: through,
-            decided_unix_ms: 0,
-        }
+        Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0 }
     }
 
     #[test]

@@ -73,10 +73,7 @@ mod tests {
     fn a_command_is_never_told_to_wait_for_a_retry() {
         for fault in [Fault::Transient, Fault::Unanswered, Fault::Protocol] {
             let error = dynamo::Error::new("DescribeTable", fault, "");
-            assert!(
-                !advice(&error, Stage::Discover).contains("tried again"),
-                "{fault:?}"
-            );
+            assert!(!advice(&error, Stage::Discover).contains("tried again"), "{fault:?}");
         }
     }
 }

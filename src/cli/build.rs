@@ -116,10 +116,7 @@ fn writer(settings: &config::Replica) -> replica::Config {
 }
 
 fn reader(poll: &config::Poll) -> stream::Config {
-    stream::Config {
-        active_pause: poll.active,
-        idle_pause: poll.idle,
-    }
+    stream::Config { active_pause: poll.active, idle_pause: poll.idle }
 }
 
 fn start(start: config::Start) -> supervisor::Start {
@@ -170,19 +167,10 @@ mod tests {
     "#;
 
     async fn built() -> supervisor::Config {
-        let file = config::File {
-            name: "all.toml".to_owned(),
-            text: ALL.to_owned(),
-        };
+        let file = config::File { name: "all.toml".to_owned(), text: ALL.to_owned() };
         let config = config::parse(&[file], &[], &[]).expect("a good configuration");
         let metrics = Arc::new(Metrics::new("w", "fleet", Clock::System).expect("metrics"));
-        supervisor(
-            &config,
-            "w",
-            &metrics,
-            &mut Connections::new("s".to_owned(), None),
-        )
-        .await
+        supervisor(&config, "w", &metrics, &mut Connections::new("s".to_owned(), None)).await
     }
 
     #[tokio::test]
@@ -192,35 +180,22 @@ mod tests {
         assert_eq!(built.control.table(), "fleet");
         assert_eq!(built.lease.duration, Duration::from_secs(30));
         assert_eq!(built.lease.renew_interval, Duration::from_secs(3));
-        assert_eq!(
-            built.lease.longest_attempt,
-            Duration::from_secs(6),
-            "the slowest replica's"
-        );
+        assert_eq!(built.lease.longest_attempt, Duration::from_secs(6), "the slowest replica's");
         assert_eq!(built.grace, Duration::from_secs(35));
     }
 
     #[tokio::test]
     async fn every_setting_of_a_replication_arrives() {
         let built = built().await;
-        let [orders] = &built.replications[..] else {
-            panic!("expected one")
-        };
+        let [orders] = &built.replications[..] else { panic!("expected one") };
         assert_eq!(orders.name, "orders");
         let start = "2026-01-02T03:04:05Z".parse::<jiff::Timestamp>().expect("a time");
-        assert_eq!(
-            orders.start,
-            supervisor::Start::At {
-                unix_ms: start.as_millisecond()
-            }
-        );
+        assert_eq!(orders.start, supervisor::Start::At { unix_ms: start.as_millisecond() });
         assert_eq!(orders.source.table, "Orders");
         assert_eq!(orders.source.reader.active_pause, Duration::from_millis(300));
         assert_eq!(orders.source.reader.idle_pause, Duration::from_secs(7));
         assert_eq!(orders.source.discovery, Duration::from_secs(11));
-        let [us, eu] = &orders.replicas[..] else {
-            panic!("expected two")
-        };
+        let [us, eu] = &orders.replicas[..] else { panic!("expected two") };
         assert_eq!((us.name.as_str(), eu.name.as_str()), ("us", "eu"));
         assert_eq!(us.buffer_bytes, 8 << 20);
         assert_eq!(us.writer.table, "OrdersCopy");

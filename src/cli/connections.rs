@@ -35,17 +35,11 @@ pub(super) struct Connections {
 
 impl Limits {
     /// For a command: it is better to fail soon than to keep a person waiting.
-    pub(super) const COMMAND: Self = Self {
-        write: COMMAND_TIMEOUT,
-        read: COMMAND_TIMEOUT,
-    };
+    pub(super) const COMMAND: Self = Self { write: COMMAND_TIMEOUT, read: COMMAND_TIMEOUT };
 
     /// For the daemon, with the longest time of one write.
     pub(super) const fn daemon(write: Duration) -> Self {
-        Self {
-            write,
-            read: READ_TIMEOUT,
-        }
+        Self { write, read: READ_TIMEOUT }
     }
 }
 
@@ -54,11 +48,7 @@ impl Limits {
 impl Connections {
     /// None yet. Sessions of assumed roles get this name, and calls are counted in `metrics`.
     pub(super) fn new(session_name: String, metrics: Option<Arc<Metrics>>) -> Self {
-        Self {
-            session_name,
-            metrics,
-            known: Vec::new(),
-        }
+        Self { session_name, metrics, known: Vec::new() }
     }
 
     /// The client for `endpoint`. Makes no request: what is wrong with it shows in the first call.
@@ -104,11 +94,7 @@ fn counting(metrics: &Metrics, region: &str) -> dynamo::Observer {
     let of = |service: &'static str| metrics.calls(service, region);
     let (streams, tables): (Calls, Calls) = (of("streams"), of("dynamodb"));
     Arc::new(move |call: Call| {
-        let calls = if call.service == "streams" {
-            &streams
-        } else {
-            &tables
-        };
+        let calls = if call.service == "streams" { &streams } else { &tables };
         let outcome = call.fault.map_or(Outcome::Ok, Outcome::from);
         calls.record(call.operation, outcome, call.elapsed);
     })
@@ -145,10 +131,7 @@ mod tests {
         assert_eq!(found.region, "eu-west-1");
         assert_eq!(found.endpoint_url.as_deref(), Some("http://127.0.0.1:1"));
         assert_eq!(found.profile.as_deref(), Some("p"));
-        assert_eq!(
-            found.role_arn.as_deref(),
-            Some("arn:aws:iam::111122223333:role/r")
-        );
+        assert_eq!(found.role_arn.as_deref(), Some("arn:aws:iam::111122223333:role/r"));
         assert_eq!(found.external_id.as_deref(), Some("0123"));
         assert_eq!(found.session_name, "session");
         assert_eq!(found.attempt_timeout, Duration::from_millis(1_500));
@@ -166,11 +149,7 @@ mod tests {
         assert_eq!(connections.known.len(), 1);
         connections.client(&endpoint(), Limits::COMMAND).await;
         assert_eq!(connections.known.len(), 2);
-        let error = client
-            .tables()
-            .describe("Orders")
-            .await
-            .expect_err("nobody is there");
+        let error = client.tables().describe("Orders").await.expect_err("nobody is there");
         assert_ne!(error.fault, Fault::Invalid);
         let text = metrics.render().expect("rendered");
         let counted = text.lines().any(|line| {

@@ -284,15 +284,9 @@ mod tests {
 
     #[test]
     fn failures_of_the_control_table_are_told_apart() {
-        let layout = || control::Error::Layout {
-            table: "control".to_owned(),
-            found: "2".to_owned(),
-        };
+        let layout = || control::Error::Layout { table: "control".to_owned(), found: "2".to_owned() };
         assert_eq!(Failure::Control(layout()).code(), Code::Config);
-        assert_eq!(
-            Failure::Supervisor(supervisor::Error::Control(layout())).code(),
-            Code::Config
-        );
+        assert_eq!(Failure::Supervisor(supervisor::Error::Control(layout())).code(), Code::Config);
         let row = control::Error::Row {
             table: "control".to_owned(),
             row: "orders shard/1".to_owned(),
@@ -336,9 +330,6 @@ mod tests {
 
     #[test]
     fn causes_are_told_once() {
-        assert_eq!(
-            chain(&call(Fault::Denied)),
-            "describe `Orders`: DescribeTable: it said no"
-        );
+        assert_eq!(chain(&call(Fault::Denied)), "describe `Orders`: DescribeTable: it said no");
     }
 }

@@ -21,10 +21,7 @@ async fn check_layout(control: &Control) -> Result<(), control::Error> {
     };
     match control.read(mark).integer("version")? {
         LAYOUT_VERSION => Ok(()),
-        other => Err(control::Error::Layout {
-            table: control.table().to_owned(),
-            found: other.to_string(),
-        }),
+        other => Err(control::Error::Layout { table: control.table().to_owned(), found: other.to_string() }),
     }
 }
 
@@ -40,10 +37,7 @@ mod tests {
     async fn marked(version: Option<i64>) -> Result<(), control::Error> {
         let control = Control::new(Arc::new(Memory::default()), "control");
         if let Some(version) = version {
-            let key = RowKey {
-                partition: "#dynamirror".to_owned(),
-                sort: "layout".to_owned(),
-            };
+            let key = RowKey { partition: "#dynamirror".to_owned(), sort: "layout".to_owned() };
             let mut row = key.attributes();
             row.insert("version".to_owned(), Value::integer(version));
             control.put(&row, &Condition::Always).await.expect("written");

@@ -30,9 +30,7 @@ pub(super) fn session_name(worker: &str) -> String {
 fn host_part(host: Option<&str>) -> String {
     let name = host.unwrap_or_default().trim();
     let name = name.split('.').next().unwrap_or_default();
-    let plain = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
     let plain: String = plain.take(HOST_CHARS).collect();
     match plain.trim_matches('-') {
         "" => "worker".to_owned(),
@@ -46,10 +44,7 @@ mod tests {
 
     #[test]
     fn a_host_gives_its_short_name() {
-        assert_eq!(
-            host_part(Some("ip-10-0-0-1.eu-west-1.compute.internal\n")),
-            "ip-10-0-0-1"
-        );
+        assert_eq!(host_part(Some("ip-10-0-0-1.eu-west-1.compute.internal\n")), "ip-10-0-0-1");
         assert_eq!(host_part(Some("")), "worker");
         assert_eq!(host_part(None), "worker");
         assert_eq!(host_part(Some("böse/ #")), "b-se");

@@ -70,11 +70,7 @@ async fn control_table(config: &Config, dry_run: bool, connections: &mut Connect
     let created = ensure(&tables, table).await;
     let created = created.map_err(|error| place.failure("create", error, Stage::Control))?;
     Control::new(Arc::new(tables), table).open().await?;
-    print(if created {
-        format!("created {place}")
-    } else {
-        format!("{place} is there")
-    })
+    print(if created { format!("created {place}") } else { format!("{place} is there") })
 }
 
 async fn source_stream(source: &Source, dry_run: bool, connections: &mut Connections) -> Result<(), Failure> {
@@ -88,9 +84,7 @@ async fn source_stream(source: &Source, dry_run: bool, connections: &mut Connect
         return print(format!("{place} has its stream on ({view}); left as it is"));
     }
     if dry_run {
-        return print(format!(
-            "would switch on the stream of {place} (new and old images)"
-        ));
+        return print(format!("would switch on the stream of {place} (new and old images)"));
     }
     let enabled = tables.enable_stream(&source.table).await;
     enabled.map_err(|error| place.failure("switch on the stream of", error, Stage::Discover))?;

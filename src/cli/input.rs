@@ -56,11 +56,7 @@ impl Input {
 
 /// A flag that sets `path`.
 pub(super) fn flag(flag: &str, path: &str, value: &str) -> Override {
-    Override {
-        flag: flag.to_owned(),
-        path: path.to_owned(),
-        value: value.to_owned(),
-    }
+    Override { flag: flag.to_owned(), path: path.to_owned(), value: value.to_owned() }
 }
 
 /// Starts logging as configured.
@@ -76,20 +72,15 @@ pub(super) fn start_logs(config: &Config) -> Result<(), Failure> {
 /// Logs what is allowed and still deserves a second look.
 pub(super) fn log_doubts(config: &Config) {
     for doubt in config::warnings(config) {
-        warn!(
-            setting = doubt.path,
-            help = doubt.help,
-            "doubtful configuration: {}",
-            doubt.message
-        );
+        warn!(setting = doubt.path, help = doubt.help, "doubtful configuration: {}", doubt.message);
     }
 }
 
 fn files(named: &[PathBuf], variable: Option<OsString>) -> Vec<PathBuf> {
     match variable {
-        Some(paths) if named.is_empty() => std::env::split_paths(&paths)
-            .filter(|path| !path.as_os_str().is_empty())
-            .collect(),
+        Some(paths) if named.is_empty() => {
+            std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect()
+        }
         _ => named.to_vec(),
     }
 }
@@ -102,10 +93,7 @@ mod tests {
     fn files_on_the_command_line_come_before_those_of_the_environment() {
         let named = [PathBuf::from("a:b.toml")];
         assert_eq!(files(&named, Some("c.toml".into())), named);
-        assert_eq!(
-            files(&[], Some("c.toml::d.toml".into())),
-            ["c.toml", "d.toml"].map(PathBuf::from)
-        );
+        assert_eq!(files(&[], Some("c.toml::d.toml".into())), ["c.toml", "d.toml"].map(PathBuf::from));
         assert!(files(&[], Some("".into())).is_empty());
         assert!(files(&[], None).is_empty());
     }

@@ -83,11 +83,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to tell it to.
             drop(error.print());
-            return if error.use_stderr() {
-                Code::Usage.into()
-            } else {
-                Code::Success.into()
-            };
+            return if error.use_stderr() { Code::Usage.into() } else { Code::Success.into() };
         }
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(arguments.command)));
@@ -139,10 +135,7 @@ fn long_version() -> &'static str {
 /// One thread does all of a command's work. For the data path that costs a quarter less processor time than a shared
 /// pool, because no change moves between threads.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::System)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)
 }
 
 #[cfg(test)]
@@ -160,10 +153,7 @@ mod tests {
     fn the_help_tells_all_exit_codes() {
         let help = Arguments::command().render_long_help().to_string();
         for code in Code::ALL {
-            assert!(
-                help.contains(&format!("\n  {:>2}  ", code as u8)),
-                "{code:?} in {help}"
-            );
+            assert!(help.contains(&format!("\n  {:>2}  ", code as u8)), "{code:?} in {help}");
         }
     }
 }

@@ -91,10 +91,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "LAG"]);
         table.row(vec!["a-long-name".to_owned(), "1 s".to_owned()]);
         table.row(vec!["ä".to_owned(), "2 s".to_owned()]);
-        assert_eq!(
-            table.to_string(),
-            "NAME         LAG\na-long-name  1 s\nä            2 s\n"
-        );
+        assert_eq!(table.to_string(), "NAME         LAG\na-long-name  1 s\nä            2 s\n");
     }
 
     #[test]

@@ -21,11 +21,7 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// `role` is such as `source table`.
     pub(super) const fn new(role: &'static str, table: &'a str, endpoint: &'a Endpoint) -> Self {
-        Self {
-            role,
-            table,
-            endpoint,
-        }
+        Self { role, table, endpoint }
     }
 
     /// Failed to `verb` it.

@@ -18,11 +18,8 @@ pub(super) struct Args {
 
 /// Prints either.
 pub(super) fn run(args: &Args) -> Result<Code, Failure> {
-    let text = if args.defaults {
-        config::example()
-    } else {
-        config::effective(&args.input.load(Vec::new())?)
-    };
+    let text =
+        if args.defaults { config::example() } else { config::effective(&args.input.load(Vec::new())?) };
     print(text)?;
     Ok(Code::Success)
 }

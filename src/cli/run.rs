@@ -68,12 +68,7 @@ pub(super) fn run(args: &Args) -> Result<Code, Failure> {
     let worker = config.worker.id.clone().unwrap_or_else(identity::worker_id);
     let metrics = Metrics::new(&worker, &config.control.table, Clock::System)?;
     let runtime = runtime()?;
-    let life = Life {
-        worker,
-        metrics,
-        bound,
-        drain,
-    };
+    let life = Life { worker, metrics, bound, drain };
     let outcome = runtime.block_on(live(&config, life));
     // A look-up of a name may hang in it, and nobody waits for that any more.
     runtime.shutdown_background();
@@ -83,19 +78,11 @@ pub(super) fn run(args: &Args) -> Result<Code, Failure> {
 }
 
 async fn live(config: &Config, life: Life) -> Result<(http::Server, Result<(), Failure>), Failure> {
-    let Life {
-        worker: name,
-        metrics,
-        bound,
-        drain,
-    } = life;
+    let Life { worker: name, metrics, bound, drain } = life;
     let shared = Arc::new(metrics.clone());
     let mut connections = Connections::new(identity::session_name(&name), Some(Arc::clone(&shared)));
     let limits = build::control_limits(&config.lease);
-    let control = connections
-        .client(&config.control.endpoint, limits)
-        .await
-        .tables();
+    let control = connections.client(&config.control.endpoint, limits).await.tables();
     let there = tokio::select! {
         there = is_there(&control, &config.control) => there,
         () = drain.cancelled() => true,
@@ -188,9 +175,7 @@ impl Args {
             ("--log-format", "log.format", &self.log_format),
             ("--worker-id", "worker.id", &self.worker_id),
         ];
-        let given = flags
-            .iter()
-            .filter_map(|(name, path, value)| Some(flag(name, path, value.as_deref()?)));
+        let given = flags.iter().filter_map(|(name, path, value)| Some(flag(name, path, value.as_deref()?)));
         given.collect()
     }
 }

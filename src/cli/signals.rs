@@ -26,9 +26,7 @@ pub(super) fn watch(drain: CancellationToken) -> io::Result<()> {
 }
 
 fn wait(drain: CancellationToken, ready: &mpsc::SyncSender<io::Result<()>>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

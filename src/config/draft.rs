@@ -57,11 +57,7 @@ impl ReplicationDraft {
             start: self.start?,
             source: self.source?,
             poll: self.poll?,
-            replicas: self
-                .replicas
-                .into_iter()
-                .map(|draft| draft.replica)
-                .collect::<Option<_>>()?,
+            replicas: self.replicas.into_iter().map(|draft| draft.replica).collect::<Option<_>>()?,
         })
     }
 }

@@ -72,18 +72,10 @@ impl Kind {
             Kind::Url => "URL".to_owned(),
             Kind::RoleArn => "role ARN".to_owned(),
             Kind::Duration(range) => {
-                format!(
-                    "duration, {} to {}",
-                    print::duration(*range.start()),
-                    print::duration(*range.end())
-                )
+                format!("duration, {} to {}", print::duration(*range.start()), print::duration(*range.end()))
             }
             Kind::Size(range) => {
-                format!(
-                    "size, {} to {}",
-                    print::size(*range.start()),
-                    print::size(*range.end())
-                )
+                format!("size, {} to {}", print::size(*range.start()), print::size(*range.end()))
             }
             Kind::Integer(range) => format!("number, {} to {}", range.start(), range.end()),
             Kind::Flag => "true or false".to_owned(),

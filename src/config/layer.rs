@@ -64,12 +64,8 @@ impl Origins {
     pub(super) fn place(&self, path: &str) -> Place {
         let mut outer = path;
         while !outer.is_empty() {
-            let within = || {
-                self.places
-                    .iter()
-                    .find(|(inner, _)| is_within(inner, outer))
-                    .map(|(_, place)| place)
-            };
+            let within =
+                || self.places.iter().find(|(inner, _)| is_within(inner, outer)).map(|(_, place)| place);
             if let Some(place) = self.places.get(outer).or_else(within) {
                 return place.clone();
             }
@@ -80,19 +76,12 @@ impl Origins {
 
     /// Whether the setting, or what stands around it, was written but cannot be used.
     pub(super) fn is_spoiled(&self, path: &str) -> bool {
-        self.spoiled
-            .iter()
-            .any(|spoiled| spoiled == path || is_within(path, spoiled))
+        self.spoiled.iter().any(|spoiled| spoiled == path || is_within(path, spoiled))
     }
 
     /// Takes over a file's places. A list that is written again replaces the old one entirely.
     fn lay(&mut self, layer: &mut Layer) {
-        for list in layer
-            .table
-            .iter()
-            .filter(|(_, value)| value.is_array())
-            .map(|(key, _)| key)
-        {
+        for list in layer.table.iter().filter(|(_, value)| value.is_array()).map(|(key, _)| key) {
             self.places.retain(|path, _| !is_within(path, list));
             self.spoiled.retain(|path| !is_within(path, list));
         }
@@ -130,43 +119,24 @@ pub(super) fn merge(files: &[File], env: &[(String, String)], overrides: &[Overr
         incomplete |= layer.unreadable;
         problems.append(&mut layer.problems);
         origins.lay(&mut layer);
-        builder = builder.add_source(::config::File::from_str(
-            &layer.table.to_string(),
-            FileFormat::Toml,
-        ));
+        builder = builder.add_source(::config::File::from_str(&layer.table.to_string(), FileFormat::Toml));
     }
     let variables = variables(env, &mut origins, &mut problems);
     let flags = flags(overrides, &mut origins, &mut problems);
-    builder = builder
-        .add_source(as_source(variables))
-        .add_source(as_source(flags));
+    builder = builder.add_source(as_source(variables)).add_source(as_source(flags));
     let merged = builder.build().and_then(|merged| merged.try_deserialize());
     let tree = merged.unwrap_or_else(|error| {
         incomplete = true;
-        problems.push(Problem::at(
-            Place::Nowhere,
-            format!("the layers do not fit together: {error}"),
-        ));
+        problems.push(Problem::at(Place::Nowhere, format!("the layers do not fit together: {error}")));
         serde_json::Value::Null
     });
-    Merged {
-        tree,
-        origins,
-        problems,
-        incomplete,
-    }
+    Merged { tree, origins, problems, incomplete }
 }
 
 /// Settings by path, in the form in which the `config` crate lays text over a tree without parsing it.
 fn as_source(settings: BTreeMap<String, String>) -> Environment {
-    let named = settings
-        .into_iter()
-        .map(|(path, value)| (path.replace('.', "__"), value))
-        .collect();
-    Environment::default()
-        .separator("__")
-        .try_parsing(false)
-        .source(Some(named))
+    let named = settings.into_iter().map(|(path, value)| (path.replace('.', "__"), value)).collect();
+    Environment::default().separator("__").try_parsing(false).source(Some(named))
 }
 
 /// The settings of the environment, by path.
@@ -182,9 +152,7 @@ fn variables(
         let Some(path) = lower.strip_prefix(&ENVIRONMENT_PREFIX.to_ascii_lowercase()) else {
             continue;
         };
-        let place = Place::Environment {
-            variable: name.clone(),
-        };
+        let place = Place::Environment { variable: name.clone() };
         match locate(&path.split("__").collect::<Vec<_>>()) {
             Err(problem) => problems.push(Problem { place, ..problem }),
             // Compose files and charts pass unset variables as empty ones.
@@ -227,9 +195,7 @@ fn flags(
 /// The part of a variable's name that says which setting it is, in lower case.
 fn setting_of(variable: &str) -> Option<String> {
     let prefix = variable.get(..ENVIRONMENT_PREFIX.len())?;
-    prefix
-        .eq_ignore_ascii_case(ENVIRONMENT_PREFIX)
-        .then(|| variable[prefix.len()..].to_ascii_lowercase())
+    prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX).then(|| variable[prefix.len()..].to_ascii_lowercase())
 }
 
 /// The canonical path of a value, from its segments. Indexes are taken as `name[0]` and as `name`, `0`.
@@ -242,23 +208,16 @@ fn locate(segments: &[&str]) -> Result<String, Problem> {
             Some((name, index)) => (name, Some(index.strip_suffix(']').unwrap_or(index))),
             None => (segment, None),
         };
-        let entry = table
-            .entry(name)
-            .ok_or_else(|| strict::unknown(name, table, &path).0)?;
+        let entry = table.entry(name).ok_or_else(|| strict::unknown(name, table, &path).0)?;
         let outer = path.clone();
-        path = if outer.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{outer}.{name}")
-        };
+        path = if outer.is_empty() { name.to_owned() } else { format!("{outer}.{name}") };
         match (&entry.shape, bracket) {
             (Shape::Value(..), None) => {
                 return match rest.next() {
                     None => Ok(path),
-                    Some(_) => Err(Problem::of(
-                        &path,
-                        format!("`{path}` is a value and has no settings inside"),
-                    )),
+                    Some(_) => {
+                        Err(Problem::of(&path, format!("`{path}` is a value and has no settings inside")))
+                    }
                 };
             }
             (Shape::Table(inner), None) => table = inner,
@@ -275,24 +234,15 @@ fn locate(segments: &[&str]) -> Result<String, Problem> {
 }
 
 fn list_index(text: &str, path: &str) -> Result<usize, Problem> {
-    text.parse()
-        .ok()
-        .filter(|index| *index <= MAX_INDEX)
-        .ok_or_else(|| {
-            Problem::of(
-                path,
-                format!("`{path}` is a list: expected an index from 0 to {MAX_INDEX}, found {text:?}"),
-            )
-            .help(format!(
-                "the first element is `{path}[0]`; in a variable's name, {}__0",
-                path.to_uppercase()
-            ))
-        })
+    text.parse().ok().filter(|index| *index <= MAX_INDEX).ok_or_else(|| {
+        Problem::of(
+            path,
+            format!("`{path}` is a list: expected an index from 0 to {MAX_INDEX}, found {text:?}"),
+        )
+        .help(format!("the first element is `{path}[0]`; in a variable's name, {}__0", path.to_uppercase()))
+    })
 }
 
 fn is_within(inner: &str, outer: &str) -> bool {
-    !outer.is_empty()
-        && inner
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.starts_with(['.', '[']))
+    !outer.is_empty() && inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with(['.', '[']))
 }

@@ -75,14 +75,8 @@ pub(super) fn start(value: Start) -> String {
         Start::TrimHorizon => "trim_horizon".to_owned(),
         Start::Latest => "latest".to_owned(),
         Start::At { unix_ms } => {
-            let nearest = if unix_ms < 0 {
-                jiff::Timestamp::MIN
-            } else {
-                jiff::Timestamp::MAX
-            };
-            jiff::Timestamp::from_millisecond(unix_ms)
-                .unwrap_or(nearest)
-                .to_string()
+            let nearest = if unix_ms < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+            jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(nearest).to_string()
         }
     }
 }
@@ -133,10 +127,7 @@ impl Page {
         self.header("[replications.source]");
         self.text("table", &replication.source.table);
         self.endpoint(&replication.source.endpoint);
-        self.optional(
-            "streams_endpoint_url",
-            replication.source.streams_endpoint_url.as_deref(),
-        );
+        self.optional("streams_endpoint_url", replication.source.streams_endpoint_url.as_deref());
         self.header("[replications.poll]");
         self.text("active", &duration(replication.poll.active));
         self.text("idle", &duration(replication.poll.idle));
@@ -200,11 +191,7 @@ fn example_value(text: &mut String, entry: &Entry, kind: &Kind, preset: &Preset)
     if let Preset::Absent(_, absence) = preset {
         let _ = writeln!(text, "# Default: {absence}.");
     }
-    let mark = if matches!(preset, Preset::Required(_)) {
-        ""
-    } else {
-        "#"
-    };
+    let mark = if matches!(preset, Preset::Required(_)) { "" } else { "#" };
     let _ = writeln!(text, "{mark}{} = {}", entry.name, shown(kind, preset));
 }
 
@@ -223,13 +210,8 @@ fn reference_table(text: &mut String, table: &Table, path: &str, header: &str) {
                     Preset::Absent(_, absence) => (*absence).to_owned(),
                     _ => format!("`{}`", shown(kind, preset)),
                 };
-                let _ = writeln!(
-                    text,
-                    "| `{}` | {} | {default} | {} |",
-                    entry.name,
-                    kind.describe(),
-                    entry.doc
-                );
+                let _ =
+                    writeln!(text, "| `{}` | {} | {default} | {} |", entry.name, kind.describe(), entry.doc);
             }
             Shape::Table(table) => inner_tables.push((table, inner.clone(), format!("[{inner}]"))),
             Shape::List(table) => inner_tables.push((table, inner.clone(), format!("[[{inner}]]"))),
@@ -244,20 +226,13 @@ fn reference_table(text: &mut String, table: &Table, path: &str, header: &str) {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// A documentation fragment as a sentence.
 fn sentence(fragment: &str) -> String {
     let mut chars = fragment.chars();
-    let first = chars
-        .next()
-        .map(|c| c.to_uppercase().to_string())
-        .unwrap_or_default();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", chars.as_str())
 }
 

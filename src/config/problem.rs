@@ -81,22 +81,12 @@ pub struct Errors {
 impl Problem {
     /// A problem of a setting, whose place is looked up later.
     pub(super) fn of(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            place: Place::Nowhere,
-            path: Some(path.into()),
-            message: message.into(),
-            help: None,
-        }
+        Self { place: Place::Nowhere, path: Some(path.into()), message: message.into(), help: None }
     }
 
     /// A problem of a place that is no setting.
     pub(super) fn at(place: Place, message: impl Into<String>) -> Self {
-        Self {
-            place,
-            path: None,
-            message: message.into(),
-            help: None,
-        }
+        Self { place, path: None, message: message.into(), help: None }
     }
 
     /// Adds what to do.
@@ -112,9 +102,7 @@ impl Place {
         let start = floor_boundary(text, span.start);
         let end = floor_boundary(text, span.end).max(start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text[start..]
-            .find('\n')
-            .map_or(text.len(), |newline| start + newline);
+        let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let before = text[line_start..start].chars().count();
         let whole = mask_userinfo(text[line_start..line_end].trim_end_matches('\r'));
         let carets = text[start..end.min(line_end)].trim_end().chars().count().max(1);
@@ -147,29 +135,16 @@ impl Place {
 
 impl Excerpt {
     fn cut(line: &str, before: usize, carets: usize) -> Self {
-        let skipped = if before >= EXCERPT_CHARS {
-            before - EXCERPT_CHARS / 2
-        } else {
-            0
-        };
+        let skipped = if before >= EXCERPT_CHARS { before - EXCERPT_CHARS / 2 } else { 0 };
         let text: String = line.chars().skip(skipped).take(EXCERPT_CHARS).collect();
         let before = before - skipped;
-        Self {
-            text,
-            before,
-            carets: carets.min(EXCERPT_CHARS - before),
-        }
+        Self { text, before, carets: carets.min(EXCERPT_CHARS - before) }
     }
 
     /// The carets, below the text they point at: a tab stays a tab, so that both are shifted alike.
     fn underline(&self) -> String {
         let blank = |c| if c == '\t' { '\t' } else { ' ' };
-        let before = self
-            .text
-            .chars()
-            .map(blank)
-            .chain(std::iter::repeat(' '))
-            .take(self.before);
+        let before = self.text.chars().map(blank).chain(std::iter::repeat(' ')).take(self.before);
         before.chain(std::iter::repeat_n('^', self.carets)).collect()
     }
 }
@@ -213,12 +188,7 @@ impl fmt::Display for Problem {
         let message = &self.message;
         let mut gutter = " ".to_owned();
         match &self.place {
-            Place::File {
-                file,
-                line,
-                column,
-                excerpt,
-            } => {
+            Place::File { file, line, column, excerpt } => {
                 gutter = " ".repeat(line.to_string().len());
                 writeln!(f, "{gutter}--> {file}:{line}:{column}\n{gutter} |")?;
                 writeln!(f, "{line} | {}", excerpt.text)?;
@@ -226,10 +196,7 @@ impl fmt::Display for Problem {
             }
             Place::WholeFile { file } => writeln!(f, "{gutter}--> {file}\n{gutter} | {message}")?,
             Place::Environment { variable } => {
-                writeln!(
-                    f,
-                    "{gutter}--> environment variable {variable}\n{gutter} | {message}"
-                )?;
+                writeln!(f, "{gutter}--> environment variable {variable}\n{gutter} | {message}")?;
             }
             Place::Flag { flag } => writeln!(f, "{gutter}--> flag {flag}\n{gutter} | {message}")?,
             Place::Nowhere => {

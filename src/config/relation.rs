@@ -56,12 +56,7 @@ pub fn warnings(config: &Config) -> Vec<Problem> {
     let sources: BTreeMap<Identity, &str> = config
         .replications
         .iter()
-        .map(|r| {
-            (
-                Identity::new(&r.source.table, &r.source.endpoint),
-                r.name.as_str(),
-            )
-        })
+        .map(|r| (Identity::new(&r.source.table, &r.source.endpoint), r.name.as_str()))
         .collect();
     let mut warnings = Vec::new();
     for (i, replication) in config.replications.iter().enumerate() {
@@ -91,10 +86,7 @@ impl Identity {
                 Some(number) => Account::Number(number.to_owned()),
                 None => Account::Profile(endpoint.profile.clone()),
             },
-            address: endpoint
-                .endpoint_url
-                .as_deref()
-                .and_then(|url| address(url, &endpoint.region)),
+            address: endpoint.endpoint_url.as_deref().and_then(|url| address(url, &endpoint.region)),
         }
     }
 }
@@ -131,20 +123,12 @@ fn address(url: &str, region: &str) -> Option<String> {
 fn edges(draft: &Draft) -> Vec<Edge<'_>> {
     let mut edges = Vec::new();
     for (i, replication) in draft.replications.iter().enumerate() {
-        let source = replication
-            .source
-            .as_ref()
-            .map(|source| Identity::new(&source.table, &source.endpoint));
+        let source = replication.source.as_ref().map(|source| Identity::new(&source.table, &source.endpoint));
         for (j, draft) in replication.replicas.iter().enumerate() {
             if let Some(replica) = &draft.replica {
                 let target = Identity::new(&replica.table, &replica.endpoint);
                 let path = format!("replications[{i}].replicas[{j}]");
-                edges.push(Edge {
-                    path,
-                    replica,
-                    source: source.clone(),
-                    target,
-                });
+                edges.push(Edge { path, replica, source: source.clone(), target });
             }
         }
     }
@@ -152,22 +136,15 @@ fn edges(draft: &Draft) -> Vec<Edge<'_>> {
 }
 
 fn replication_names(draft: &Draft, problems: &mut Vec<Problem>) {
-    let names = draft
-        .replications
-        .iter()
-        .map(|replication| replication.name.as_deref());
-    duplicates("replications", names, problems, |name| {
-        format!("two replications are named {name:?}")
-    });
+    let names = draft.replications.iter().map(|replication| replication.name.as_deref());
+    duplicates("replications", names, problems, |name| format!("two replications are named {name:?}"));
 }
 
 fn replica_names(draft: &Draft, problems: &mut Vec<Problem>) {
     for (i, ReplicationDraft { replicas, .. }) in draft.replications.iter().enumerate() {
         let list = format!("replications[{i}].replicas");
         let names = replicas.iter().map(|replica| replica.name.as_deref());
-        duplicates(&list, names, problems, |name| {
-            format!("two replicas of one source are named {name:?}")
-        });
+        duplicates(&list, names, problems, |name| format!("two replicas of one source are named {name:?}"));
     }
 }
 
@@ -190,10 +167,7 @@ fn duplicates<'a>(
 }
 
 fn own_source(edges: &[Edge<'_>], problems: &mut Vec<Problem>) {
-    for edge in edges
-        .iter()
-        .filter(|edge| edge.source.as_ref() == Some(&edge.target))
-    {
+    for edge in edges.iter().filter(|edge| edge.source.as_ref() == Some(&edge.target)) {
         let message = format!("the replica is its own source: {}", edge.target);
         problems.push(
             Problem::of(&edge.path, message)
@@ -302,10 +276,7 @@ fn times(draft: &Draft, edges: &[Edge<'_>], problems: &mut Vec<Problem>) {
 }
 
 fn lease_times(lease: &Lease, edges: &[Edge<'_>], problems: &mut Vec<Problem>) {
-    let (duration, interval) = (
-        print::duration(lease.duration),
-        print::duration(lease.checkpoint_interval),
-    );
+    let (duration, interval) = (print::duration(lease.duration), print::duration(lease.checkpoint_interval));
     if lease.checkpoint_interval > lease.duration / Lease::CHECKPOINTS_PER_DURATION {
         let message = format!(
             "lease.checkpoint_interval ({interval}) is longer than a third of lease.duration ({duration})"

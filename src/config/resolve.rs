@@ -18,15 +18,8 @@ use super::value::{self, Refusal};
 
 /// Reads and checks the whole tree.
 pub(super) fn resolve(tree: &Value, origins: &Origins) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader {
-        origins,
-        problems: Vec::new(),
-    };
-    let draft = reader.config(&Node {
-        value: tree,
-        table: &ROOT,
-        path: String::new(),
-    });
+    let mut reader = Reader { origins, problems: Vec::new() };
+    let draft = reader.config(&Node { value: tree, table: &ROOT, path: String::new() });
     let mut problems = reader.problems;
     problems.extend(relation::check(&draft));
     for problem in &mut problems {
@@ -55,20 +48,11 @@ struct Reader<'a> {
 impl<'a> Node<'a> {
     fn inner(&self, name: &str) -> Node<'a> {
         let value = self.value.get(name).unwrap_or(&Value::Null);
-        Node {
-            value,
-            table: self.table.table(name),
-            path: self.path_of(name),
-        }
+        Node { value, table: self.table.table(name), path: self.path_of(name) }
     }
 
     fn elements(&self, name: &str) -> Vec<Node<'a>> {
-        let list = self
-            .value
-            .get(name)
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let list = self.value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let element = |(index, value)| Node {
             value,
             table: self.table.table(name),
@@ -78,11 +62,7 @@ impl<'a> Node<'a> {
     }
 
     fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 }
 
@@ -94,16 +74,11 @@ impl Reader<'_> {
             http: self.http(&root.inner("http")),
             log: self.log(&root.inner("log")),
             lease: self.lease(&root.inner("lease")),
-            replications: root
-                .elements("replications")
-                .iter()
-                .map(|node| self.replication(node))
-                .collect(),
+            replications: root.elements("replications").iter().map(|node| self.replication(node)).collect(),
         };
         if draft.replications.is_empty() && !self.origins.is_spoiled("replications") {
             let problem = Problem::of("replications", "there is nothing to replicate");
-            self.problems
-                .push(problem.help("add a [[replications]] table with a source and its replicas"));
+            self.problems.push(problem.help("add a [[replications]] table with a source and its replicas"));
         }
         draft
     }
@@ -112,44 +87,29 @@ impl Reader<'_> {
         let table = self.text(node, "table");
         let create = self.read(node, "create", |_, text| value::flag(text));
         let endpoint = self.endpoint(node, table.as_deref());
-        Some(Control {
-            table: table?,
-            endpoint: endpoint?,
-            create: create?,
-        })
+        Some(Control { table: table?, endpoint: endpoint?, create: create? })
     }
 
     fn worker(&mut self, node: &Node<'_>) -> Option<Worker> {
         let id = self.optional(node, "id");
         let grace = self.duration(node, "grace");
-        Some(Worker {
-            id: id?,
-            grace: grace?,
-        })
+        Some(Worker { id: id?, grace: grace? })
     }
 
     fn http(&mut self, node: &Node<'_>) -> Option<Http> {
-        Some(Http {
-            listen: self.read(node, "listen", |_, text| value::listen(text))?,
-        })
+        Some(Http { listen: self.read(node, "listen", |_, text| value::listen(text))? })
     }
 
     fn log(&mut self, node: &Node<'_>) -> Option<Log> {
         let format = self.read(node, "format", |_, text| value::log_format(text));
         let filter = self.text(node, "filter");
-        Some(Log {
-            format: format?,
-            filter: filter?,
-        })
+        Some(Log { format: format?, filter: filter? })
     }
 
     fn lease(&mut self, node: &Node<'_>) -> Option<Lease> {
         let duration = self.duration(node, "duration");
         let checkpoint_interval = self.duration(node, "checkpoint_interval");
-        Some(Lease {
-            duration: duration?,
-            checkpoint_interval: checkpoint_interval?,
-        })
+        Some(Lease { duration: duration?, checkpoint_interval: checkpoint_interval? })
     }
 
     fn replication(&mut self, node: &Node<'_>) -> ReplicationDraft {
@@ -167,54 +127,33 @@ impl Reader<'_> {
         let source = self.source(&node.inner("source"));
         let poll = self.poll(&node.inner("poll"));
         let default_table = source.as_ref().map(|source| table_name(&source.table));
-        let replicas: Vec<_> = node
-            .elements("replicas")
-            .iter()
-            .map(|node| self.replica(node, default_table))
-            .collect();
+        let replicas: Vec<_> =
+            node.elements("replicas").iter().map(|node| self.replica(node, default_table)).collect();
         let path = node.path_of("replicas");
         if replicas.is_empty() && !self.origins.is_spoiled(&path) {
             let problem = Problem::of(path, format!("`{}` has no replicas", node.path));
-            self.problems
-                .push(problem.help("add a [[replications.replicas]] table"));
+            self.problems.push(problem.help("add a [[replications.replicas]] table"));
         }
-        ReplicationDraft {
-            name,
-            start,
-            source,
-            poll,
-            replicas,
-        }
+        ReplicationDraft { name, start, source, poll, replicas }
     }
 
     fn source(&mut self, node: &Node<'_>) -> Option<Source> {
         let table = self.text(node, "table");
         let endpoint = self.endpoint(node, table.as_deref());
         let streams_endpoint_url = self.optional(node, "streams_endpoint_url");
-        Some(Source {
-            table: table?,
-            endpoint: endpoint?,
-            streams_endpoint_url: streams_endpoint_url?,
-        })
+        Some(Source { table: table?, endpoint: endpoint?, streams_endpoint_url: streams_endpoint_url? })
     }
 
     fn poll(&mut self, node: &Node<'_>) -> Option<Poll> {
         let active = self.duration(node, "active");
         let idle = self.duration(node, "idle");
         let discovery = self.duration(node, "discovery");
-        Some(Poll {
-            active: active?,
-            idle: idle?,
-            discovery: discovery?,
-        })
+        Some(Poll { active: active?, idle: idle?, discovery: discovery? })
     }
 
     fn replica(&mut self, node: &Node<'_>, default_table: Option<&str>) -> ReplicaDraft {
         if self.is_gap(node) {
-            return ReplicaDraft {
-                name: None,
-                replica: None,
-            };
+            return ReplicaDraft { name: None, replica: None };
         }
         let name = self.text(node, "name");
         let written = self.optional(node, "table");
@@ -238,10 +177,7 @@ impl Reader<'_> {
                 park_limit: park_limit?,
             })
         };
-        ReplicaDraft {
-            replica: build(),
-            name,
-        }
+        ReplicaDraft { replica: build(), name }
     }
 
     /// The endpoint of a table that lives in `node`; `table` is its name or ARN.
@@ -325,10 +261,7 @@ impl Reader<'_> {
 
     fn accept<T>(&mut self, path: String, read: Result<T, Refusal>) -> Option<T> {
         read.map_err(|Refusal { message, help }| {
-            self.problems.push(Problem {
-                help,
-                ..Problem::of(path, message)
-            });
+            self.problems.push(Problem { help, ..Problem::of(path, message) });
         })
         .ok()
     }
@@ -349,12 +282,8 @@ impl Reader<'_> {
         if !node.value.is_null() {
             return false;
         }
-        let problem = Problem::of(
-            &node.path,
-            format!("`{}` is missing, but a later one is set", node.path),
-        );
-        self.problems
-            .push(problem.help("list indexes begin at 0 and leave no gap"));
+        let problem = Problem::of(&node.path, format!("`{}` is missing, but a later one is set", node.path));
+        self.problems.push(problem.help("list indexes begin at 0 and leave no gap"));
         true
     }
 }

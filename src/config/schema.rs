@@ -56,51 +56,28 @@ impl Table {
 
     /// All keys, for "allowed:" lines.
     pub(super) fn allowed(&self) -> String {
-        self.entries
-            .iter()
-            .map(|entry| entry.name)
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.entries.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
     }
 }
 
 const fn value(name: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Entry {
-    Entry {
-        name,
-        doc,
-        shape: Shape::Value(kind, preset),
-    }
+    Entry { name, doc, shape: Shape::Value(kind, preset) }
 }
 
 const fn table(name: &'static str, table: &'static Table) -> Entry {
-    Entry {
-        name,
-        doc: table.doc,
-        shape: Shape::Table(table),
-    }
+    Entry { name, doc: table.doc, shape: Shape::Table(table) }
 }
 
 const fn list(name: &'static str, table: &'static Table) -> Entry {
-    Entry {
-        name,
-        doc: table.doc,
-        shape: Shape::List(table),
-    }
+    Entry { name, doc: table.doc, shape: Shape::List(table) }
 }
 
-const REGION: Entry = value(
-    "region",
-    Kind::Region,
-    Preset::Required("eu-west-1"),
-    "AWS region; requests are signed for it",
-);
+const REGION: Entry =
+    value("region", Kind::Region, Preset::Required("eu-west-1"), "AWS region; requests are signed for it");
 const ENDPOINT_URL: Entry = value(
     "endpoint_url",
     Kind::Url,
-    Preset::Absent(
-        "https://dynamodb.example.internal:8000",
-        "the region's public endpoint",
-    ),
+    Preset::Absent("https://dynamodb.example.internal:8000", "the region's public endpoint"),
     "address to use instead of the region's public endpoint (VPC endpoint, local server)",
 );
 const PROFILE: Entry = value(
@@ -246,12 +223,7 @@ static REPLICATION: Table = Table {
 static SOURCE: Table = Table {
     doc: "the table whose changes are read; its stream must be on",
     entries: &[
-        value(
-            "table",
-            Kind::TableName,
-            Preset::Required("Orders"),
-            "name or ARN of the source table",
-        ),
+        value("table", Kind::TableName, Preset::Required("Orders"), "name or ARN of the source table"),
         REGION,
         ENDPOINT_URL,
         value(
@@ -293,12 +265,7 @@ static POLL: Table = Table {
 static REPLICA: Table = Table {
     doc: "a table that is written; repeat for every replica",
     entries: &[
-        value(
-            "name",
-            Kind::Name,
-            Preset::Required("us"),
-            "unique within the replication; a metric label",
-        ),
+        value("name", Kind::Name, Preset::Required("us"), "unique within the replication; a metric label"),
         value(
             "table",
             Kind::TableName,

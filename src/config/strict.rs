@@ -34,18 +34,12 @@ pub(super) struct Layer {
 
 /// Reads a file's text; `file` is its name for problems.
 pub(super) fn read(file: &str, text: &str) -> Layer {
-    let mut walk = Walk {
-        file,
-        text,
-        layer: Layer::default(),
-    };
+    let mut walk = Walk { file, text, layer: Layer::default() };
     match DeTable::parse(text) {
         Ok(root) => walk.layer.table = walk.table(root.get_ref(), &ROOT, ""),
         Err(error) => {
             let place = walk.place(error.span().unwrap_or(0..0));
-            walk.layer
-                .problems
-                .push(Problem::at(place, error.message().trim()));
+            walk.layer.problems.push(Problem::at(place, error.message().trim()));
             walk.layer.unreadable = true;
         }
     }
@@ -54,11 +48,7 @@ pub(super) fn read(file: &str, text: &str) -> Layer {
 
 /// The problem of an unknown key of `table`, without its place; the sibling that was probably meant.
 pub(super) fn unknown(key: &str, table: &Table, path: &str) -> (Problem, Option<&'static str>) {
-    let within = if path.is_empty() {
-        "at the top level".to_owned()
-    } else {
-        format!("in `{path}`")
-    };
+    let within = if path.is_empty() { "at the top level".to_owned() } else { format!("in `{path}`") };
     let suggestion = suggest(key, table);
     let mut message = format!("unknown key `{key}` {within}");
     if let Some(name) = suggestion {
@@ -66,10 +56,7 @@ pub(super) fn unknown(key: &str, table: &Table, path: &str) -> (Problem, Option<
     } else if let Some(home) = home(key, &ROOT, "") {
         message.push_str(&format!("; it is a key of `{home}`"));
     }
-    (
-        Problem::of(path, message).help(format!("allowed: {}", table.allowed())),
-        suggestion,
-    )
+    (Problem::of(path, message).help(format!("allowed: {}", table.allowed())), suggestion)
 }
 
 struct Walk<'t> {
@@ -253,26 +240,16 @@ fn home(key: &str, table: &Table, path: &str) -> Option<String> {
         Shape::Value(..) => None,
         Shape::Table(inner) | Shape::List(inner) => {
             let path = join(path, entry.name);
-            if inner.entry(key).is_some() {
-                Some(path)
-            } else {
-                home(key, inner, &path)
-            }
+            if inner.entry(key).is_some() { Some(path) } else { home(key, inner, &path) }
         }
     })
 }
 
 fn first_line(text: &str, span: Range<usize>) -> Range<usize> {
-    let end = text[span.start..span.end]
-        .find('\n')
-        .map_or(span.end, |newline| span.start + newline);
+    let end = text[span.start..span.end].find('\n').map_or(span.end, |newline| span.start + newline);
     span.start..end
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

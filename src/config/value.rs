@@ -23,10 +23,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 
 impl Refusal {
     fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: None,
-        }
+        Self { message: message.into(), help: None }
     }
 
     fn help(mut self, help: impl Into<String>) -> Self {
@@ -35,11 +32,7 @@ impl Refusal {
     }
 
     fn expected(kind: &Kind, found: &str) -> Self {
-        Self::new(format!(
-            "expected {}, found {:?}",
-            kind.expected(),
-            mask_userinfo(found)
-        ))
+        Self::new(format!("expected {}, found {:?}", kind.expected(), mask_userinfo(found)))
     }
 }
 
@@ -74,14 +67,8 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
         return Ok(value);
     }
     let (start, end) = (print::duration(*range.start()), print::duration(*range.end()));
-    let refusal = Refusal::new(format!(
-        "expected a duration from {start} to {end}, found {text:?}"
-    ));
-    Err(if text.contains('M') {
-        refusal.help("M means months; a minute is m")
-    } else {
-        refusal
-    })
+    let refusal = Refusal::new(format!("expected a duration from {start} to {end}, found {text:?}"));
+    Err(if text.contains('M') { refusal.help("M means months; a minute is m") } else { refusal })
 }
 
 /// A number of bytes within the range.
@@ -97,32 +84,24 @@ pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64> {
         return Ok(value.as_u64());
     }
     let (start, end) = (print::size(*range.start()), print::size(*range.end()));
-    Err(Refusal::new(format!(
-        "expected a size from {start} to {end}, found {text:?}"
-    )))
+    Err(Refusal::new(format!("expected a size from {start} to {end}, found {text:?}")))
 }
 
 /// A whole number within the range.
 pub(super) fn integer(text: &str, range: &RangeInclusive<u64>) -> Result<u64> {
     let outside = || {
         let (start, end) = (range.start(), range.end());
-        Refusal::new(format!(
-            "expected a whole number from {start} to {end}, found {text}"
-        ))
+        Refusal::new(format!("expected a whole number from {start} to {end}, found {text}"))
     };
     match text.parse::<i128>() {
-        Ok(value) => u64::try_from(value)
-            .ok()
-            .filter(|value| range.contains(value))
-            .ok_or_else(outside),
+        Ok(value) => u64::try_from(value).ok().filter(|value| range.contains(value)).ok_or_else(outside),
         Err(_not_a_number) => Err(Refusal::expected(&Kind::Integer(range.clone()), text)),
     }
 }
 
 /// `true` or `false`, nothing else.
 pub(super) fn flag(text: &str) -> Result<bool> {
-    text.parse()
-        .map_err(|_other| Refusal::expected(&Kind::Flag, text))
+    text.parse().map_err(|_other| Refusal::expected(&Kind::Flag, text))
 }
 
 /// An address with a port.
@@ -158,9 +137,7 @@ pub(super) fn start(text: &str) -> Result<Start> {
         return Ok(Start::Latest);
     }
     match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Ok(Start::At {
-            unix_ms: time.as_millisecond(),
-        }),
+        Ok(time) => Ok(Start::At { unix_ms: time.as_millisecond() }),
         Err(_unreadable) => {
             let refusal = Refusal::expected(&Kind::Start, text);
             let local = text.parse::<jiff::civil::DateTime>();
@@ -218,10 +195,8 @@ fn region(text: &str) -> Result<()> {
     match zone {
         Some(number) if text.contains('-') && !number.is_empty() && is_digits(number) => {
             let region = &text[..text.len() - 1];
-            Err(
-                Refusal::new(format!("{text:?} is an availability zone, not a region"))
-                    .help(format!("did you mean {region:?}?")),
-            )
+            Err(Refusal::new(format!("{text:?} is an availability zone, not a region"))
+                .help(format!("did you mean {region:?}?")))
         }
         _ => Ok(()),
     }
@@ -244,9 +219,8 @@ fn table(text: &str) -> Result<()> {
 
 fn url(text: &str) -> Result<()> {
     let refusal = || Refusal::expected(&Kind::Url, text);
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or_else(|| refusal().help("begin with http:// or https://"))?;
+    let (scheme, rest) =
+        text.split_once("://").ok_or_else(|| refusal().help("begin with http:// or https://"))?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err(refusal().help("only http:// and https:// are possible"));
     }
@@ -261,11 +235,7 @@ fn url(text: &str) -> Result<()> {
         return Err(refusal());
     }
     let authority = rest.split('/').next().unwrap_or(rest);
-    if is_authority(authority) {
-        Ok(())
-    } else {
-        Err(refusal())
-    }
+    if is_authority(authority) { Ok(()) } else { Err(refusal()) }
 }
 
 fn role_arn(text: &str) -> Result<()> {
@@ -294,11 +264,7 @@ fn filter(text: &str) -> Result<()> {
 }
 
 fn non_empty(text: &str) -> Result<()> {
-    if text.trim().is_empty() {
-        Err(Refusal::new("must not be empty"))
-    } else {
-        Ok(())
-    }
+    if text.trim().is_empty() { Err(Refusal::new("must not be empty")) } else { Ok(()) }
 }
 
 fn is_digits(text: &str) -> bool {
@@ -333,9 +299,7 @@ fn is_authority(text: &str) -> bool {
         None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
     };
     let host_ok = !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
     let port_ok = match port.strip_prefix(':') {
         Some(port) => port.parse::<u16>().is_ok_and(|port| port > 0),
         None => port.is_empty(),

@@ -85,10 +85,7 @@ pub struct Row<'a> {
 impl Control {
     /// The table named `table`.
     pub fn new(tables: Arc<dyn Tables>, table: &str) -> Self {
-        Self {
-            tables,
-            table: table.into(),
-        }
+        Self { tables, table: table.into() }
     }
 
     /// The table's name.
@@ -101,10 +98,7 @@ impl Control {
     /// # Errors
     /// When the table cannot be reached, or has another layout.
     pub async fn open(&self) -> Result<(), Error> {
-        let key = RowKey {
-            partition: "#dynamirror".to_owned(),
-            sort: "layout".to_owned(),
-        };
+        let key = RowKey { partition: "#dynamirror".to_owned(), sort: "layout".to_owned() };
         let mut row = key.attributes();
         row.insert("version".to_owned(), Value::integer(LAYOUT_VERSION));
         match self.put(&row, &Condition::Absent).await? {
@@ -115,10 +109,7 @@ impl Control {
                     return Ok(());
                 }
                 let found = version.map_or_else(|| "unknown".to_owned(), |value| format!("{value:?}"));
-                Err(Error::Layout {
-                    table: self.table.to_string(),
-                    found,
-                })
+                Err(Error::Layout { table: self.table.to_string(), found })
             }
         }
     }
@@ -128,10 +119,7 @@ impl Control {
     /// # Errors
     /// When the call fails.
     pub async fn put(&self, row: &Attributes, condition: &Condition) -> Result<Outcome, Error> {
-        self.tables
-            .put(&self.table, row, condition)
-            .await
-            .map_err(|source| self.call(source))
+        self.tables.put(&self.table, row, condition).await.map_err(|source| self.call(source))
     }
 
     /// Deletes a row.
@@ -139,10 +127,7 @@ impl Control {
     /// # Errors
     /// When the call fails.
     pub async fn delete(&self, row: &RowKey, condition: &Condition) -> Result<Outcome, Error> {
-        self.tables
-            .delete(&self.table, row, condition)
-            .await
-            .map_err(|source| self.call(source))
+        self.tables.delete(&self.table, row, condition).await.map_err(|source| self.call(source))
     }
 
     /// All rows of `partition` whose sort keys start with `prefix`, in their order.
@@ -153,16 +138,10 @@ impl Control {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page = self
-                .tables
-                .query(&self.table, partition, prefix, after.as_ref())
-                .await;
+            let page = self.tables.query(&self.table, partition, prefix, after.as_ref()).await;
             let page = page.map_err(|source| self.call(source))?;
             for row in page.rows {
-                let malformed = |source| Error::Malformed {
-                    table: self.table.to_string(),
-                    source,
-                };
+                let malformed = |source| Error::Malformed { table: self.table.to_string(), source };
                 found.push(row.attributes().map_err(malformed)?);
             }
             after = page.next;
@@ -174,17 +153,11 @@ impl Control {
 
     /// Reads a row's attributes one by one.
     pub fn read<'a>(&'a self, attributes: &'a Attributes) -> Row<'a> {
-        Row {
-            control: self,
-            attributes,
-        }
+        Row { control: self, attributes }
     }
 
     fn call(&self, source: dynamo::Error) -> Error {
-        Error::Call {
-            table: self.table.to_string(),
-            source: Box::new(source),
-        }
+        Error::Call { table: self.table.to_string(), source: Box::new(source) }
     }
 }
 
@@ -196,10 +169,7 @@ impl Row<'_> {
     /// # Errors
     /// When it is missing or no string.
     pub fn text(&self, attribute: &'static str) -> Result<&str, Error> {
-        self.attributes
-            .get(attribute)
-            .and_then(Value::as_str)
-            .ok_or_else(|| self.wrong(attribute))
+        self.attributes.get(attribute).and_then(Value::as_str).ok_or_else(|| self.wrong(attribute))
     }
 
     /// A whole number.
@@ -207,10 +177,7 @@ impl Row<'_> {
     /// # Errors
     /// When it is missing or no whole number.
     pub fn integer(&self, attribute: &'static str) -> Result<i64, Error> {
-        self.attributes
-            .get(attribute)
-            .and_then(Value::as_i64)
-            .ok_or_else(|| self.wrong(attribute))
+        self.attributes.get(attribute).and_then(Value::as_i64).ok_or_else(|| self.wrong(attribute))
     }
 
     /// A string attribute that may be missing.
@@ -232,10 +199,6 @@ impl Row<'_> {
     pub fn wrong(&self, attribute: &'static str) -> Error {
         let part = |name: &str| self.optional_text(name).unwrap_or("?").to_owned();
         let row = format!("{} {}", part("pk"), part("sk"));
-        Error::Row {
-            table: self.control.table.to_string(),
-            row,
-            attribute,
-        }
+        Error::Row { table: self.control.table.to_string(), row, attribute }
     }
 }

@@ -85,19 +85,13 @@ pub async fn read(tables: &dyn Tables, table: &str, key: &[String]) -> Result<Ve
     let mut after = None;
     loop {
         let page = tables.scan(table, (0, 1), after.as_ref()).await;
-        let page = page.map_err(|source| Error::Scan {
-            table: table.to_owned(),
-            source: Box::new(source),
-        })?;
+        let page =
+            page.map_err(|source| Error::Scan { table: table.to_owned(), source: Box::new(source) })?;
         for item in page.rows {
-            let named = Key::of_item(item.as_bytes(), key).map_err(|source| Error::Key {
-                table: table.to_owned(),
-                source,
-            })?;
-            let attributes = item.attributes().map_err(|source| Error::Item {
-                table: table.to_owned(),
-                source,
-            })?;
+            let named = Key::of_item(item.as_bytes(), key)
+                .map_err(|source| Error::Key { table: table.to_owned(), source })?;
+            let attributes =
+                item.attributes().map_err(|source| Error::Item { table: table.to_owned(), source })?;
             items.push((named, attributes));
         }
         after = page.next;
@@ -138,9 +132,7 @@ fn by_key(items: &[(Key, Attributes)]) -> Vec<&(Key, Attributes)> {
 
 /// Names of the attributes in which two items differ.
 fn differing(ours: &Attributes, theirs: &Attributes) -> Vec<String> {
-    let changed = ours
-        .iter()
-        .filter(|(name, value)| theirs.get(*name) != Some(*value));
+    let changed = ours.iter().filter(|(name, value)| theirs.get(*name) != Some(*value));
     let added = theirs.iter().filter(|(name, _)| !ours.contains_key(*name));
     changed.chain(added).map(|(name, _)| name.clone()).collect()
 }
@@ -173,10 +165,7 @@ impl Comparison {
             Difference::Attributes(_) => &mut self.different,
         } += 1;
         if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(Example {
-                key: key.clone(),
-                difference,
-            });
+            self.examples.push(Example { key: key.clone(), difference });
         }
     }
 }
@@ -203,10 +192,8 @@ mod tests {
     use crate::item::{Item, Value};
 
     fn item(number: i64, text: &str) -> (Key, Attributes) {
-        let attributes = Attributes::from([
-            ("pk".to_owned(), Value::integer(number)),
-            ("text".to_owned(), text.into()),
-        ]);
+        let attributes =
+            Attributes::from([("pk".to_owned(), Value::integer(number)), ("text".to_owned(), text.into())]);
         let json = Item::from_attributes(&attributes);
         let key = Key::of_item(json.as_bytes(), &["pk".to_owned()]).expect("it has its key");
         (key, attributes)
@@ -221,10 +208,7 @@ mod tests {
         let source = vec![item(1, "same"), item(2, "missing"), item(3, "old")];
         let replica = vec![item(4, "extra"), item(3, "new"), item(1, "same")];
         let found = compare(&source, &replica);
-        assert_eq!(
-            (found.equal, found.missing, found.extra, found.different),
-            (1, 1, 1, 1)
-        );
+        assert_eq!((found.equal, found.missing, found.extra, found.different), (1, 1, 1, 1));
         let shown: Vec<_> = found.examples.iter().map(ToString::to_string).collect();
         assert_eq!(
             shown,
@@ -243,10 +227,7 @@ mod tests {
         let ours = vec![(key.clone(), attributes.clone())];
         attributes.insert("more".to_owned(), Value::Null);
         let found = compare(&ours, &[(key, attributes)]);
-        assert_eq!(
-            found.examples[0].difference,
-            Difference::Attributes(vec!["more".to_owned()])
-        );
+        assert_eq!(found.examples[0].difference, Difference::Attributes(vec!["more".to_owned()]));
     }
 
     #[test]

@@ -88,11 +88,8 @@ impl Daemon {
         let metrics = Metrics::new(WORKER, CONTROL_TABLE, Clock::System)?;
         let bound = http::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let drain = CancellationToken::new();
-        let plan = Plan {
-            source: world.source.clone(),
-            replicas: world.replicas.clone(),
-            metrics: metrics.clone(),
-        };
+        let plan =
+            Plan { source: world.source.clone(), replicas: world.replicas.clone(), metrics: metrics.clone() };
         let (built, building) = oneshot::channel();
         let drained = drain.clone();
         let thread = thread::Builder::new()
@@ -106,19 +103,12 @@ impl Daemon {
             liveness: Arc::new(move || watched.alive()),
             metrics,
         })?;
-        Ok(Self {
-            board,
-            drain,
-            thread: Some(thread),
-            http: Some(http),
-        })
+        Ok(Self { board, drain, thread: Some(thread), http: Some(http) })
     }
 
     /// Where its status is shown.
     pub(super) fn url(&self) -> String {
-        self.http
-            .as_ref()
-            .map_or_else(String::new, |http| format!("http://{}/", http.local_addr()))
+        self.http.as_ref().map_or_else(String::new, |http| format!("http://{}/", http.local_addr()))
     }
 
     /// What it does now.
@@ -233,25 +223,16 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
 pub(super) async fn connect(site: &Site, metrics: Option<&Metrics>) -> Client {
     let client = dynamo::connect(&Endpoint {
         endpoint_url: Some(site.region.endpoint()),
-        access_key: Some(AccessKey {
-            id: "demo".to_owned(),
-            secret: "demo".to_owned(),
-        }),
+        access_key: Some(AccessKey { id: "demo".to_owned(), secret: "demo".to_owned() }),
         attempt_timeout: ATTEMPT_TIMEOUT,
         ..Endpoint::new(site.region.name())
     })
     .await;
     let Some(metrics) = metrics else { return client };
-    let (tables, streams) = (
-        metrics.calls("dynamodb", site.region.name()),
-        metrics.calls("streams", site.region.name()),
-    );
+    let (tables, streams) =
+        (metrics.calls("dynamodb", site.region.name()), metrics.calls("streams", site.region.name()));
     client.observed(Arc::new(move |call| {
-        let calls = if call.service == "streams" {
-            &streams
-        } else {
-            &tables
-        };
+        let calls = if call.service == "streams" { &streams } else { &tables };
         let outcome = call.fault.map_or(Outcome::Ok, Outcome::from);
         calls.record(call.operation, outcome, call.elapsed);
     }))

@@ -39,11 +39,7 @@ pub(super) struct Latency {
 
 impl Histogram {
     pub(super) fn new() -> Self {
-        Self {
-            counts: vec![0; BUCKETS],
-            count: 0,
-            max_ms: 0,
-        }
+        Self { counts: vec![0; BUCKETS], count: 0, max_ms: 0 }
     }
 
     pub(super) fn record(&mut self, ms: u64) {
@@ -73,11 +69,7 @@ impl Histogram {
     }
 
     pub(super) fn quantiles(&self) -> Option<Quantiles> {
-        Some(Quantiles {
-            p50_ms: self.quantile(0.5)?,
-            p99_ms: self.quantile(0.99)?,
-            max_ms: self.max_ms,
-        })
+        Some(Quantiles { p50_ms: self.quantile(0.5)?, p99_ms: self.quantile(0.99)?, max_ms: self.max_ms })
     }
 }
 
@@ -109,10 +101,7 @@ impl Latency {
     const WINDOW_S: usize = 5;
 
     pub(super) fn new() -> Self {
-        Self {
-            all: Histogram::new(),
-            recent: std::array::from_fn(|_| (i64::MIN, Histogram::new())),
-        }
+        Self { all: Histogram::new(), recent: std::array::from_fn(|_| (i64::MIN, Histogram::new())) }
     }
 
     /// A change made at `made_unix_ms` arrived at `now_unix_ms`.

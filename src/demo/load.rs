@@ -99,11 +99,7 @@ impl Counts {
 impl Generator {
     pub(super) fn new(seed: u64, table: &str) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        Self {
-            values: Values::new(rng.fork()),
-            rng,
-            table: table.to_owned(),
-        }
+        Self { values: Values::new(rng.fork()), rng, table: table.to_owned() }
     }
 
     /// The next request, whose items are written at `now_unix_ms`.
@@ -111,36 +107,17 @@ impl Generator {
         match self.rng.u32(0..100) {
             0..20 => self.batch(now_unix_ms),
             20..23 => self.transaction(now_unix_ms),
-            23..58 => self.single(
-                "PutItem",
-                Counts {
-                    puts: 1,
-                    ..Counts::default()
-                },
-                |own, counts| own.put(now_unix_ms, counts),
-            ),
-            58..88 => self.single(
-                "UpdateItem",
-                Counts {
-                    updates: 1,
-                    ..Counts::default()
-                },
-                |own, _| {
-                    let key = own.key();
-                    own.update(&key, now_unix_ms)
-                },
-            ),
-            _ => self.single(
-                "DeleteItem",
-                Counts {
-                    deletes: 1,
-                    ..Counts::default()
-                },
-                |own, _| {
-                    let key = own.key();
-                    format!("\"Key\":{{{key}}}")
-                },
-            ),
+            23..58 => self.single("PutItem", Counts { puts: 1, ..Counts::default() }, |own, counts| {
+                own.put(now_unix_ms, counts)
+            }),
+            58..88 => self.single("UpdateItem", Counts { updates: 1, ..Counts::default() }, |own, _| {
+                let key = own.key();
+                own.update(&key, now_unix_ms)
+            }),
+            _ => self.single("DeleteItem", Counts { deletes: 1, ..Counts::default() }, |own, _| {
+                let key = own.key();
+                format!("\"Key\":{{{key}}}")
+            }),
         }
     }
 
@@ -152,11 +129,7 @@ impl Generator {
     ) -> Request {
         let action = action(self, &mut counts);
         let body = format!("{{\"TableName\":\"{}\",{action}}}", self.table).into_bytes();
-        Request {
-            operation,
-            body,
-            counts,
-        }
+        Request { operation, body, counts }
     }
 
     fn batch(&mut self, now_unix_ms: i64) -> Request {
@@ -178,11 +151,7 @@ impl Generator {
         counts.in_batches = counts.items();
         let requests = requests.join(",");
         let body = format!("{{\"RequestItems\":{{\"{}\":[{requests}]}}}}", self.table).into_bytes();
-        Request {
-            operation: "BatchWriteItem",
-            body,
-            counts,
-        }
+        Request { operation: "BatchWriteItem", body, counts }
     }
 
     fn transaction(&mut self, now_unix_ms: i64) -> Request {
@@ -276,10 +245,7 @@ fn key_text(number: u32) -> KeyText {
         0 => format!("customer-{customer:04}"),
         1 => format!("Müller & Söhne {customer}"),
         2 => format!("顧客/{customer} 🛒"),
-        _ => format!(
-            "\"quoted\\{customer}\"\t{}",
-            STANDARD.encode(customer.to_be_bytes())
-        ),
+        _ => format!("\"quoted\\{customer}\"\t{}", STANDARD.encode(customer.to_be_bytes())),
     };
     let order = i64::from(order) - 3;
     let fraction = if order % 5 == 0 { ".25" } else { "" };

@@ -172,11 +172,7 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Error::Print(error)),
         _ => {}
     }
-    Ok(if summary.ok {
-        Verdict::Equal
-    } else {
-        Verdict::Different
-    })
+    Ok(if summary.ok { Verdict::Equal } else { Verdict::Different })
 }
 
 async fn show(args: &Args, screen: &mut Screen) -> Result<Summary, Error> {
@@ -214,11 +210,7 @@ fn print(summary: &Summary, output: Output) -> io::Result<()> {
 
 impl Args {
     fn rate(&self) -> u32 {
-        let default = if self.keep_running {
-            KEPT_RATE
-        } else {
-            DEFAULT_RATE
-        };
+        let default = if self.keep_running { KEPT_RATE } else { DEFAULT_RATE };
         self.rate.unwrap_or(default)
     }
 

@@ -183,16 +183,8 @@ mod tests {
     use super::*;
 
     fn counts(elapsed_ms: u64, written: u64, applied: u64) -> Counts {
-        let ledger = Ledger {
-            read: applied,
-            applied,
-            ..Ledger::default()
-        };
-        let replica = Replica {
-            name: "eu-central-1".to_owned(),
-            ledger,
-            ..Replica::default()
-        };
+        let ledger = Ledger { read: applied, applied, ..Ledger::default() };
+        let replica = Replica { name: "eu-central-1".to_owned(), ledger, ..Replica::default() };
         Counts {
             elapsed: Duration::from_millis(elapsed_ms),
             written,

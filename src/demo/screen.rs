@@ -43,19 +43,14 @@ impl Screen {
     pub(super) fn new() -> Self {
         if io::stderr().is_terminal() {
             let block = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-            return Self::Terminal {
-                block,
-                lines: Vec::new(),
-            };
+            return Self::Terminal { block, lines: Vec::new() };
         }
         Self::plain()
     }
 
     /// One line after another, wherever they go.
     pub(super) fn plain() -> Self {
-        Self::Plain {
-            last: (Instant::now(), Phase::Writing),
-        }
+        Self::Plain { last: (Instant::now(), Phase::Writing) }
     }
 
     /// A writer for log lines that does not tear the block.

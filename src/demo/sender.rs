@@ -131,10 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pace_is_kept_and_a_large_debt_is_forgotten() {
         let start = Instant::now();
-        let mut pace = Pace {
-            per_item: Duration::from_millis(10),
-            due: start,
-        };
+        let mut pace = Pace { per_item: Duration::from_millis(10), due: start };
         pace.sent(5, start);
         assert_eq!(pace.due - start, Duration::from_millis(50));
         pace.sent(1, start + Duration::from_millis(100));

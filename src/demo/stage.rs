@@ -80,10 +80,7 @@ impl<'a> Stage<'a> {
         let (seen, stream) = watch::channel(Stream::default());
         let mut beside = Tasks::new();
         let source = || world.source.clone();
-        beside.spawn(
-            info_span!("reshape"),
-            world::reshape(source(), Arc::clone(&reshaped), stop.clone()),
-        );
+        beside.spawn(info_span!("reshape"), world::reshape(source(), Arc::clone(&reshaped), stop.clone()));
         beside.spawn(info_span!("watch"), world::watch(source(), seen, stop.clone()));
         Ok(Self {
             screen,
@@ -126,9 +123,8 @@ impl<'a> Stage<'a> {
             let stream = *self.stream.borrow_and_update();
             self.look(Phase::Writing, stream)?;
             let tally = self.load.tally();
-            if let Some(error) = tally
-                .first_error
-                .filter(|_| tally.requests == 0 && tally.failed > REFUSED_MAX)
+            if let Some(error) =
+                tally.first_error.filter(|_| tally.requests == 0 && tally.failed > REFUSED_MAX)
             {
                 return Err(Error::Load(error));
             }
@@ -139,10 +135,8 @@ impl<'a> Stage<'a> {
         self.load_took = self.started.elapsed();
         let tally = self.load.tally();
         if let Some(error) = tally.first_error {
-            self.problems.push(format!(
-                "{} requests to the source failed, the first with: {error}",
-                tally.failed
-            ));
+            self.problems
+                .push(format!("{} requests to the source failed, the first with: {error}", tally.failed));
         }
         Ok(())
     }
@@ -164,8 +158,7 @@ impl<'a> Stage<'a> {
             }
             if began.elapsed() >= at_most {
                 let limit = format!("not caught up after {at_most:?}");
-                self.problems
-                    .extend(open.into_iter().map(|it| format!("{limit}: {it}")));
+                self.problems.extend(open.into_iter().map(|it| format!("{limit}: {it}")));
                 self.problems.extend(look.status.not_ready);
                 return Ok(());
             }
@@ -190,17 +183,14 @@ impl<'a> Stage<'a> {
         let look = self.look(Phase::Comparing, stream)?;
         let held = self.daemon.drain(&self.world).await?;
         if look.stream.records == 0 {
-            self.problems
-                .push("nothing was written, so nothing is shown".to_owned());
+            self.problems.push("nothing was written, so nothing is shown".to_owned());
         }
         if held > 0 {
-            self.problems
-                .push(format!("{held} leases were not given back by the drain"));
+            self.problems.push(format!("{held} leases were not given back by the drain"));
         }
         let compared = std::mem::take(&mut self.compared);
         let replicas = replicas(&self.world, &look.status, compared);
-        self.problems
-            .extend(replicas.iter().filter_map(summary::Replica::imbalance));
+        self.problems.extend(replicas.iter().filter_map(summary::Replica::imbalance));
         let source = self.source(&look);
         let summary = Summary {
             schema_version: 1,
@@ -241,10 +231,7 @@ impl<'a> Stage<'a> {
         let status = self.daemon.status()?;
         let now_unix_ms = Clock::System.unix_ms();
         let replication = status.replications.first();
-        let replicas = replication
-            .into_iter()
-            .flat_map(|it| &it.replicas)
-            .zip(&self.world.replicas);
+        let replicas = replication.into_iter().flat_map(|it| &it.replicas).zip(&self.world.replicas);
         let replicas = replicas.map(|(replica, site)| Replica {
             name: replica.name.clone(),
             ledger: replica.ledger,
@@ -285,11 +272,7 @@ fn announce(screen: &Screen, args: &Args, world: &World, daemon: &Daemon) {
         summary::grouped(args.rate().into()),
         args.shards
     ));
-    let hint = if args.keep_running {
-        ""
-    } else {
-        " (--keep-running leaves time to look)"
-    };
+    let hint = if args.keep_running { "" } else { " (--keep-running leaves time to look)" };
     screen.say(&format!("status page: {}{hint}", daemon.url()));
 }
 
@@ -306,11 +289,7 @@ async fn read(site: &world::Site) -> Result<Vec<(Key, Attributes)>, Error> {
 }
 
 fn replicas(world: &World, status: &Status, compared: Vec<Compared>) -> Vec<summary::Replica> {
-    let shown = status
-        .replications
-        .first()
-        .into_iter()
-        .flat_map(|it| &it.replicas);
+    let shown = status.replications.first().into_iter().flat_map(|it| &it.replicas);
     let parts = world.replicas.iter().zip(shown).zip(compared);
     let replica =
         |((site, shown), comparison): ((&world::Site, &status::Replica), Compared)| summary::Replica {

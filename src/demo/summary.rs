@@ -80,11 +80,7 @@ impl From<Comparison> for Compared {
             missing: found.missing,
             extra: found.extra,
             different: found.different,
-            examples: found
-                .examples
-                .iter()
-                .map(|it| shortened(&it.to_string(), EXAMPLE_CHARS))
-                .collect(),
+            examples: found.examples.iter().map(|it| shortened(&it.to_string(), EXAMPLE_CHARS)).collect(),
         }
     }
 }
@@ -94,12 +90,7 @@ impl From<Comparison> for Compared {
 impl Replica {
     /// Whether it is equal to the source.
     pub(super) fn is_equal(&self) -> bool {
-        let Compared {
-            missing,
-            extra,
-            different,
-            ..
-        } = self.comparison;
+        let Compared { missing, extra, different, .. } = self.comparison;
         missing + extra + different == 0
     }
 
@@ -203,11 +194,9 @@ impl Replica {
         }
         writeln!(f, ", in {} batches", grouped(self.batches))?;
         match self.lag {
-            Some(lag) => writeln!(
-                f,
-                "  lag      p50 {} ms, p99 {} ms, max {} ms",
-                lag.p50_ms, lag.p99_ms, lag.max_ms
-            )?,
+            Some(lag) => {
+                writeln!(f, "  lag      p50 {} ms, p99 {} ms, max {} ms", lag.p50_ms, lag.p99_ms, lag.max_ms)?
+            }
             None => writeln!(f, "  lag      not known: nothing was applied")?,
         }
         self.comparison.write(f)
@@ -227,9 +216,7 @@ impl Compared {
             grouped(self.different),
             grouped(self.equal),
         )?;
-        self.examples
-            .iter()
-            .try_for_each(|example| writeln!(f, "           {example}"))
+        self.examples.iter().try_for_each(|example| writeln!(f, "           {example}"))
     }
 }
 
@@ -262,12 +249,7 @@ mod tests {
     fn replica() -> Replica {
         Replica {
             name: "eu-central-1".to_owned(),
-            ledger: Ledger {
-                read: 1_200,
-                applied: 1_000,
-                coalesced: 200,
-                ..Ledger::default()
-            },
+            ledger: Ledger { read: 1_200, applied: 1_000, coalesced: 200, ..Ledger::default() },
             pending: 0,
             batches: 40,
             lag: None,
@@ -287,10 +269,7 @@ mod tests {
         assert_eq!(replica.imbalance(), None);
         replica.ledger.applied -= 1;
         let told = replica.imbalance().expect("one change is lost");
-        assert!(
-            told.contains("1200 changes were read, 1199 are accounted for"),
-            "{told}"
-        );
+        assert!(told.contains("1200 changes were read, 1199 are accounted for"), "{told}");
         replica.pending = 1;
         assert!(replica.imbalance().is_some());
     }
@@ -324,20 +303,11 @@ mod tests {
             problems: vec!["something".to_owned()],
         };
         let text = summary.to_string();
-        assert!(
-            text.contains("NOT EQUAL: 1 missing") && text.contains("missing {}"),
-            "{text}"
-        );
+        assert!(text.contains("NOT EQUAL: 1 missing") && text.contains("missing {}"), "{text}");
         assert!(text.contains("0 items/s instead of 200"), "{text}");
-        assert!(
-            text.contains("problem: something") && text.contains("failed: 0 of 1"),
-            "{text}"
-        );
+        assert!(text.contains("problem: something") && text.contains("failed: 0 of 1"), "{text}");
         summary.replicas[0].comparison.missing = 0;
         summary.ok = true;
-        assert!(
-            summary.to_string().contains("ok: 1 of 1 replica is equal"),
-            "{summary}"
-        );
+        assert!(summary.to_string().contains("ok: 1 of 1 replica is equal"), "{summary}");
     }
 }

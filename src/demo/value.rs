@@ -125,9 +125,7 @@ impl Values {
 
     /// A whole number of exactly `digits` digits, none of them lost by writing it in its shortest form.
     fn digits(&mut self, digits: usize) -> String {
-        let mut text: String = (0..digits)
-            .map(|_| char::from(b'0' + self.rng.u8(1..=9)))
-            .collect();
+        let mut text: String = (0..digits).map(|_| char::from(b'0' + self.rng.u8(1..=9))).collect();
         if self.rng.bool() {
             text.insert(0, '-');
         }

@@ -87,11 +87,8 @@ impl Wire {
             .header(CONTENT_TYPE, "application/x-amz-json-1.0")
             .body(Full::from(body))
             .map_err(|source| Error::Request { operation, source })?;
-        let answer = self
-            .client
-            .request(request)
-            .await
-            .map_err(|source| Error::Send { operation, source })?;
+        let answer =
+            self.client.request(request).await.map_err(|source| Error::Send { operation, source })?;
         let status = answer.status();
         let body = answer
             .into_body()

@@ -95,11 +95,7 @@ impl World {
     pub(super) async fn open(replicas: usize, shards: u32, seed: u64) -> Result<Self, Error> {
         let names = REPLICA_REGIONS.iter().take(replicas);
         let emulator = Emulator::start(emulator::Config {
-            regions: [&SOURCE_REGION]
-                .into_iter()
-                .chain(names)
-                .map(ToString::to_string)
-                .collect(),
+            regions: [&SOURCE_REGION].into_iter().chain(names).map(ToString::to_string).collect(),
             initial_shards: shards,
             seed,
             ..emulator::Config::default()
@@ -112,11 +108,7 @@ impl World {
             replica.create(false).await?;
             replica.measure();
         }
-        Ok(Self {
-            emulator,
-            source,
-            replicas: sites,
-        })
+        Ok(Self { emulator, source, replicas: sites })
     }
 
     /// Stops all regions.
@@ -136,11 +128,7 @@ pub(super) async fn reshape(source: Site, done: Arc<Mutex<Reshaped>>, stop: Canc
         }
         let open = source.stream().await.map_or(0, |stream| stream.open_shards);
         let split = turn.is_multiple_of(2) && open < OPEN_SHARDS_MAX;
-        let altered = if split {
-            source.region.split(TABLE).await
-        } else {
-            source.region.roll(TABLE).await
-        };
+        let altered = if split { source.region.split(TABLE).await } else { source.region.roll(TABLE).await };
         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
         match altered {
             Ok(_) if split => done.splits += 1,
@@ -171,10 +159,7 @@ pub(super) async fn watch(source: Site, seen: watch::Sender<Stream>, stop: Cance
 
 impl Site {
     fn new(region: Region) -> Self {
-        Self {
-            region,
-            latency: Arc::new(Mutex::new(Latency::new())),
-        }
+        Self { region, latency: Arc::new(Mutex::new(Latency::new())) }
     }
 
     /// How long changes take from their write at the source to their write here.
@@ -187,11 +172,7 @@ impl Site {
         let mut stream = Stream::default();
         for shard in self.region.shards(TABLE).await? {
             stream.records += shard.records as u64;
-            *if shard.open {
-                &mut stream.open_shards
-            } else {
-                &mut stream.closed_shards
-            } += 1;
+            *if shard.open { &mut stream.open_shards } else { &mut stream.closed_shards } += 1;
         }
         Ok(stream)
     }
@@ -204,10 +185,7 @@ impl Site {
     async fn create(&self, streamed: bool) -> Result<(), Error> {
         let body = table(streamed).to_string().into_bytes();
         let created = self.wire().call("CreateTable", body).await;
-        created.map(drop).map_err(|source| Error::Table {
-            region: self.region.name().to_owned(),
-            source,
-        })
+        created.map(drop).map_err(|source| Error::Table { region: self.region.name().to_owned(), source })
     }
 
     /// From now on measures what is written here. Only items carry the time of their write, so deletions are not

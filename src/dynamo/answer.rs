@@ -41,11 +41,7 @@ pub(super) enum Malformed {
     },
     /// A value in it is not of the kind it should be.
     #[error("read `{text}` at byte {at}: expected {expected}")]
-    Value {
-        at: usize,
-        text: String,
-        expected: &'static str,
-    },
+    Value { at: usize, text: String, expected: &'static str },
     /// A member is missing.
     #[error("find `{member}` in the object at byte {at}")]
     Absent { at: usize, member: &'static str },
@@ -72,11 +68,7 @@ pub(super) fn item(body: &Bytes, scanner: &mut Scanner<'_>) -> Result<Option<Ran
     let Some(range) = optional(scanner)? else {
         return Ok(None);
     };
-    if body[range.start] == b'{' {
-        Ok(Some(range))
-    } else {
-        Err(value(body, range, "an object"))
-    }
+    if body[range.start] == b'{' { Ok(Some(range)) } else { Err(value(body, range, "an object")) }
 }
 
 /// Takes an array of objects as items.
@@ -102,10 +94,7 @@ pub(super) fn text(scanner: &mut Scanner<'_>) -> Result<Option<String>, Malforme
     let range = scanner.string()?;
     unescaped(scanner.slice(range.clone()))
         .map(Some)
-        .map_err(|source| Malformed::Text {
-            at: range.start,
-            source,
-        })
+        .map_err(|source| Malformed::Text { at: range.start, source })
 }
 
 /// The text behind the inside of a JSON string.
@@ -118,9 +107,5 @@ pub(super) fn value(body: &[u8], range: Range<usize>, expected: &'static str) ->
     /// Enough to recognise it.
     const QUOTED_BYTES: usize = 60;
     let quoted = &body[range.start..range.end.min(range.start + QUOTED_BYTES)];
-    Malformed::Value {
-        at: range.start,
-        text: String::from_utf8_lossy(quoted).into_owned(),
-        expected,
-    }
+    Malformed::Value { at: range.start, text: String::from_utf8_lossy(quoted).into_owned(), expected }
 }

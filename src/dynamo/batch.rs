@@ -55,14 +55,8 @@ pub(super) fn read_written(body: &Bytes, changes: &[Change]) -> Result<Written, 
         Ok(())
     })?;
     // An answer without it proves nothing.
-    let unprocessed = unprocessed.ok_or(Malformed::Absent {
-        at: 0,
-        member: "UnprocessedItems",
-    })?;
-    Ok(Written {
-        unprocessed,
-        consumed_units,
-    })
+    let unprocessed = unprocessed.ok_or(Malformed::Absent { at: 0, member: "UnprocessedItems" })?;
+    Ok(Written { unprocessed, consumed_units })
 }
 
 /// The request for the items of `table` under `keys`.
@@ -105,10 +99,7 @@ pub(super) fn read_fetched(body: &Bytes, keys: &[Key]) -> Result<Fetched, Malfor
         }
         Ok(())
     })?;
-    let items = items.ok_or(Malformed::Absent {
-        at: 0,
-        member: "Responses",
-    })?;
+    let items = items.ok_or(Malformed::Absent { at: 0, member: "Responses" })?;
     Ok(Fetched { items, unprocessed })
 }
 
@@ -121,11 +112,7 @@ pub(super) fn push_text(text: &str, out: &mut Vec<u8>) {
 fn read_unprocessed(scanner: &mut Scanner<'_>, changes: &[Change]) -> Result<Vec<usize>, Malformed> {
     let mut indexes = Vec::new();
     // Nearly always.
-    if scanner
-        .clone()
-        .value()
-        .is_ok_and(|range| scanner.slice(range) == b"{}")
-    {
+    if scanner.clone().value().is_ok_and(|range| scanner.slice(range) == b"{}") {
         scanner.value()?;
         return Ok(indexes);
     }

@@ -28,11 +28,7 @@ fn any_changes() -> impl Strategy<Value = Vec<Change>> {
                 }
                 None => Op::Delete,
             };
-            Change {
-                key,
-                op,
-                created_unix_ms: 0,
-            }
+            Change { key, op, created_unix_ms: 0 }
         });
         changes.collect()
     })
@@ -123,10 +119,7 @@ fn capacity_is_summed_and_may_be_absent() {
     let read = |text: &'static str| read_written(&Bytes::from_static(text.as_bytes()), &[]);
     let text = r#"{"ConsumedCapacity":[{"TableName":"t","CapacityUnits":3.5},{"CapacityUnits":1}],"UnprocessedItems":{}}"#;
     assert!((read(text).expect("an answer").consumed_units - 4.5).abs() < 1e-9);
-    for text in [
-        r#"{"UnprocessedItems":{}}"#,
-        r#"{"UnprocessedItems":{},"ConsumedCapacity":null}"#,
-    ] {
+    for text in [r#"{"UnprocessedItems":{}}"#, r#"{"UnprocessedItems":{},"ConsumedCapacity":null}"#] {
         assert_eq!(read(text).expect("an answer"), Written::default());
     }
     assert!(read(r#"{"UnprocessedItems":{},"ConsumedCapacity":[{"CapacityUnits":"x"}]}"#).is_err());

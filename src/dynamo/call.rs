@@ -114,11 +114,7 @@ impl Caller {
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        let failure = Failure {
-            operation,
-            address: &self.address,
-            transmitted: exchanged.transmitted,
-        };
+        let failure = Failure { operation, address: &self.address, transmitted: exchanged.transmitted };
         let output = match exchanged.result {
             Ok(Ok(output)) => output,
             Ok(Err(error)) => return Err(failure.told(error)),
@@ -126,11 +122,7 @@ impl Caller {
         };
         let body = match exchanged.answer {
             // It is in memory: this neither waits nor copies.
-            Some(body) => ByteStream::new(body)
-                .collect()
-                .await
-                .map(|all| all.into_bytes())
-                .ok(),
+            Some(body) => ByteStream::new(body).collect().await.map(|all| all.into_bytes()).ok(),
             None => None,
         };
         Ok((output, body))
@@ -149,8 +141,5 @@ impl fmt::Debug for Caller {
 /// The error for a 2xx answer whose body makes no sense.
 pub(super) fn unreadable(operation: &'static str, malformed: Malformed) -> Error {
     let message = format!("failed to {}", classify::chain(&malformed));
-    Error {
-        source: Some(Box::new(malformed)),
-        ..Error::new(operation, Fault::Protocol, message)
-    }
+    Error { source: Some(Box::new(malformed)), ..Error::new(operation, Fault::Protocol, message) }
 }

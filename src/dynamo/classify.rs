@@ -73,10 +73,7 @@ impl Failure<'_> {
         if told.fault == Fault::Invalid && causes(&error).any(quotes_request) {
             return told;
         }
-        Error {
-            source: Some(Box::new(error)),
-            ..told
-        }
+        Error { source: Some(Box::new(error)), ..told }
     }
 
     fn answered(&self, meta: &ErrorMetadata, response: &HttpResponse) -> Error {
@@ -96,17 +93,10 @@ impl Failure<'_> {
             None => {
                 let text = String::from_utf8_lossy(body);
                 let quoted: String = text.chars().take(QUOTED_CHARS).collect();
-                format!(
-                    "status {status} without an error code ({}): {quoted}",
-                    self.address
-                )
+                format!("status {status} without an error code ({}): {quoted}", self.address)
             }
         };
-        Error {
-            code: meta.code().map(str::to_owned),
-            reasons,
-            ..self.error(fault, message)
-        }
+        Error { code: meta.code().map(str::to_owned), reasons, ..self.error(fault, message) }
     }
 
     /// The head of an answer came, but not the whole body.
@@ -153,12 +143,7 @@ fn quotes_request(error: &(dyn StdError + 'static)) -> bool {
 
 /// The meaning of a service's error code; `None` for one that is not known.
 fn of_code(code: &str, reasons: &[ThrottleReason]) -> Option<Fault> {
-    let width = || {
-        reasons
-            .iter()
-            .map(|reason| reason.width)
-            .max_by_key(|width| rank(*width))
-    };
+    let width = || reasons.iter().map(|reason| reason.width).max_by_key(|width| rank(*width));
     Some(match code {
         "ThrottlingException"
         | "ProvisionedThroughputExceededException"
@@ -230,11 +215,7 @@ fn reasons(body: &[u8]) -> Vec<ThrottleReason> {
     let Ok(throttle) = serde_json::from_slice::<Throttle>(body) else {
         return Vec::new();
     };
-    let told = |Reason { reason, resource }| ThrottleReason {
-        width: width_of(&reason),
-        reason,
-        resource,
-    };
+    let told = |Reason { reason, resource }| ThrottleReason { width: width_of(&reason), reason, resource };
     throttle.reasons.into_iter().map(told).collect()
 }
 
@@ -313,10 +294,7 @@ mod tests {
         let found = reasons(body);
         assert_eq!(found[0].width, Width::KeyRange);
         assert_eq!(found[1].resource, "arn:t/index/i");
-        assert_eq!(
-            of_code("ThrottlingException", &found),
-            Some(Fault::Throttled(Width::Index))
-        );
+        assert_eq!(of_code("ThrottlingException", &found), Some(Fault::Throttled(Width::Index)));
         for (reason, width) in [
             ("TableWriteProvisionedThroughputExceeded", Width::Table),
             ("TableWriteMaxOnDemandThroughputExceeded", Width::Table),
@@ -334,14 +312,8 @@ mod tests {
         for body in [&b""[..], b"<html>", b"{}", br#"{"ThrottlingReasons":null}"#] {
             assert!(reasons(body).is_empty());
         }
-        assert_eq!(
-            of_code("LimitExceededException", &[]),
-            Some(Fault::Throttled(Width::Unknown))
-        );
-        assert_eq!(
-            of_code("RequestLimitExceeded", &[]),
-            Some(Fault::Throttled(Width::Account))
-        );
+        assert_eq!(of_code("LimitExceededException", &[]), Some(Fault::Throttled(Width::Unknown)));
+        assert_eq!(of_code("RequestLimitExceeded", &[]), Some(Fault::Throttled(Width::Account)));
     }
 
     #[test]

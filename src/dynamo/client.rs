@@ -115,10 +115,7 @@ pub(super) fn over(shared: &SdkConfig, endpoint: &Endpoint) -> Client {
     Client {
         streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
         tables: aws_sdk_dynamodb::Client::from_conf(tables.build()),
-        limits: Limits {
-            write: endpoint.attempt_timeout,
-            read: endpoint.read_timeout,
-        },
+        limits: Limits { write: endpoint.attempt_timeout, read: endpoint.read_timeout },
         streams_address: endpoint.address("streams.dynamodb"),
         tables_address: endpoint.address("dynamodb"),
         observer: None,
@@ -141,9 +138,8 @@ async fn shared_config(endpoint: &Endpoint) -> SdkConfig {
     let Some(role) = &endpoint.role_arn else {
         return shared;
     };
-    let mut provider = AssumeRoleProvider::builder(role)
-        .session_name(&endpoint.session_name)
-        .configure(&shared);
+    let mut provider =
+        AssumeRoleProvider::builder(role).session_name(&endpoint.session_name).configure(&shared);
     if let Some(id) = &endpoint.external_id {
         provider = provider.external_id(id);
     }
@@ -222,8 +218,6 @@ impl fmt::Debug for ObserverSlot {
 
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessKey")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("AccessKey").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -36,14 +36,7 @@ pub struct Error {
 impl Error {
     /// An error without a service's answer.
     pub fn new(operation: &'static str, fault: Fault, message: impl Into<String>) -> Self {
-        Self {
-            fault,
-            operation,
-            code: None,
-            message: message.into(),
-            reasons: Vec::new(),
-            source: None,
-        }
+        Self { fault, operation, code: None, message: message.into(), reasons: Vec::new(), source: None }
     }
 }
 

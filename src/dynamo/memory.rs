@@ -53,9 +53,7 @@ impl Memory {
 
     /// The next batch is done but for the changes at `indexes`.
     pub(crate) fn leave_next_unprocessed(&self, indexes: &[usize]) {
-        self.state()
-            .scripted
-            .push_back(Scripted::Unprocessed(indexes.to_vec()));
+        self.state().scripted.push_back(Scripted::Unprocessed(indexes.to_vec()));
     }
 
     /// A batch with an item that contains `marker` is refused as invalid.
@@ -95,11 +93,7 @@ impl Memory {
 
     /// The item under a key, as JSON text.
     pub(crate) fn item(&self, table: &str, key: &Key) -> Option<String> {
-        let item = self
-            .state()
-            .items
-            .get(&(table.to_owned(), key.as_bytes().to_vec()))
-            .cloned();
+        let item = self.state().items.get(&(table.to_owned(), key.as_bytes().to_vec())).cloned();
         item.map(|item| format!("{item:?}"))
     }
 
@@ -166,8 +160,7 @@ impl State {
     }
 
     fn write(&mut self, table: &str, changes: &[Change]) -> Result<Written, Error> {
-        self.batches
-            .push(changes.iter().map(|change| change.key.to_string()).collect());
+        self.batches.push(changes.iter().map(|change| change.key.to_string()).collect());
         if self.broken.as_deref() == Some(table) {
             return Err(fault("BatchWriteItem", Fault::Transient));
         }
@@ -187,11 +180,7 @@ impl State {
             Some(Scripted::Unprocessed(indexes)) => indexes.clone(),
             _ => Vec::new(),
         };
-        for (index, change) in changes
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !unprocessed.contains(index))
-        {
+        for (index, change) in changes.iter().enumerate().filter(|(index, _)| !unprocessed.contains(index)) {
             let _ = index;
             let key = (table.to_owned(), change.key.as_bytes().to_vec());
             match &change.op {
@@ -201,32 +190,19 @@ impl State {
         }
         match scripted {
             Some(Scripted::Lost(reason)) => Err(fault("BatchWriteItem", reason)),
-            _ => Ok(Written {
-                unprocessed,
-                consumed_units: 0.0,
-            }),
+            _ => Ok(Written { unprocessed, consumed_units: 0.0 }),
         }
     }
 }
 
 fn row_key(table: &str, row: &Attributes) -> (String, String, String) {
-    let part = |name: &str| {
-        row.get(name)
-            .and_then(|value| value.as_str())
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let part = |name: &str| row.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
     (table.to_owned(), part("pk"), part("sk"))
 }
 
 impl Tables for Memory {
     fn describe<'a>(&'a self, _table: &'a str) -> Future<'a, Table> {
-        ready(
-            self.state()
-                .description
-                .clone()
-                .ok_or_else(|| fault("DescribeTable", Fault::Missing)),
-        )
+        ready(self.state().description.clone().ok_or_else(|| fault("DescribeTable", Fault::Missing)))
     }
 
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {
@@ -237,16 +213,8 @@ impl Tables for Memory {
 
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {
         let state = self.state();
-        let item = |key: &Key| {
-            state
-                .items
-                .get(&(table.to_owned(), key.as_bytes().to_vec()))
-                .cloned()
-        };
-        ready(Ok(Fetched {
-            items: keys.iter().map(item).collect(),
-            unprocessed: Vec::new(),
-        }))
+        let item = |key: &Key| state.items.get(&(table.to_owned(), key.as_bytes().to_vec())).cloned();
+        ready(Ok(Fetched { items: keys.iter().map(item).collect(), unprocessed: Vec::new() }))
     }
 
     fn scan<'a>(
@@ -256,15 +224,8 @@ impl Tables for Memory {
         _after: Option<&'a Item>,
     ) -> Future<'a, Rows> {
         let state = self.state();
-        let rows = state
-            .items
-            .iter()
-            .filter(|((of, _), _)| of == table)
-            .map(|(_, item)| item.clone());
-        ready(Ok(Rows {
-            rows: rows.collect(),
-            next: None,
-        }))
+        let rows = state.items.iter().filter(|((of, _), _)| of == table).map(|(_, item)| item.clone());
+        ready(Ok(Rows { rows: rows.collect(), next: None }))
     }
 
     fn put<'a>(
@@ -302,15 +263,9 @@ impl Tables for Memory {
         let wanted = |(of, pk, sk): &(String, String, String)| {
             of == table && pk == partition && sk.starts_with(prefix)
         };
-        let rows = state
-            .rows
-            .iter()
-            .filter(|(key, _)| wanted(key))
-            .map(|(_, row)| Item::from_attributes(row));
-        ready(Ok(Rows {
-            rows: rows.collect(),
-            next: None,
-        }))
+        let rows =
+            state.rows.iter().filter(|(key, _)| wanted(key)).map(|(_, row)| Item::from_attributes(row));
+        ready(Ok(Rows { rows: rows.collect(), next: None }))
     }
 
     fn create<'a>(&'a self, _table: &'a str) -> Future<'a, ()> {

@@ -75,19 +75,13 @@ struct KeepBytes;
 impl Exchange {
     /// The client writes the request; the answer's body is kept, and the typed output is `empty`.
     pub(super) fn keep(empty: fn() -> Output) -> Self {
-        Self {
-            empty: Some(empty),
-            ..Self::default()
-        }
+        Self { empty: Some(empty), ..Self::default() }
     }
 
     /// `body` is sent to the operation `target`, whatever the typed input is; the answer's body is kept.
     pub(super) fn send(target: &'static str, body: Vec<u8>, empty: fn() -> Output) -> Self {
         let body = body.into();
-        Self {
-            request: Cell::new(Some(Request { target, body })),
-            ..Self::keep(empty)
-        }
+        Self { request: Cell::new(Some(Request { target, body })), ..Self::keep(empty) }
     }
 
     /// Awaits `call`, the future of one SDK call, with this exchange at hand.
@@ -108,9 +102,7 @@ impl Exchange {
 
 impl Hook {
     pub(super) fn new() -> Self {
-        Self {
-            serializer: SharedRequestSerializer::new(SendBytes),
-        }
+        Self { serializer: SharedRequestSerializer::new(SendBytes) }
     }
 }
 

@@ -41,10 +41,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Vec<Record>, Option<Iterator>), Mal
         Ok(())
     })?;
     // Without this an empty object would look like the end of the shard.
-    let records = records.ok_or(Malformed::Absent {
-        at: 0,
-        member: "Records",
-    })?;
+    let records = records.ok_or(Malformed::Absent { at: 0, member: "Records" })?;
     Ok((records, next))
 }
 
@@ -132,9 +129,7 @@ fn unix_ms(seconds: &[u8]) -> Option<i64> {
     /// Digits whose thousandfold certainly fits.
     const WHOLE_DIGITS_MAX: usize = 15;
     if seconds.len() <= WHOLE_DIGITS_MAX && seconds.iter().all(u8::is_ascii_digit) {
-        let whole = seconds
-            .iter()
-            .fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        let whole = seconds.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
         return Some(whole * 1000);
     }
     let seconds: f64 = std::str::from_utf8(seconds).ok()?.parse().ok()?;
@@ -158,9 +153,7 @@ impl Draft {
             kind,
             key: Key::from_json(body, key).map_err(|source| Malformed::Key { at: key_at, source })?,
             sequence: self.sequence.ok_or_else(|| absent("SequenceNumber"))?,
-            created_unix_ms: self
-                .created_unix_ms
-                .ok_or_else(|| absent("ApproximateCreationDateTime"))?,
+            created_unix_ms: self.created_unix_ms.ok_or_else(|| absent("ApproximateCreationDateTime"))?,
             image: self.image.map(|range| Item::from_json(body.slice(range))),
             by_ttl: self.by_ttl,
         })

@@ -32,10 +32,7 @@ fn a_page_is_read() {
     assert_eq!(first.created_unix_ms, 1_700_000_001_500);
     assert_eq!(first.sequence.as_str(), "000000000000000000042");
     assert_eq!(first.key.to_string(), r#"{"pk":{"S":"a"}}"#);
-    assert_eq!(
-        first.image.as_ref().expect("an image").as_bytes(),
-        IMAGE.as_bytes()
-    );
+    assert_eq!(first.image.as_ref().expect("an image").as_bytes(), IMAGE.as_bytes());
     assert!(!first.by_ttl);
     assert_eq!(second.kind, Kind::Remove);
     assert_eq!(second.created_unix_ms, 1_700_000_001_000);
@@ -48,14 +45,7 @@ fn the_end_of_a_shard_needs_its_records() {
         let (records, next) = parsed(text).expect("a page");
         assert!(records.is_empty() && next.is_none());
     }
-    for text in [
-        "{}",
-        "",
-        "[]",
-        "<html>",
-        r#"{"Records":null}"#,
-        r#"{"Records":[]"#,
-    ] {
+    for text in ["{}", "", "[]", "<html>", r#"{"Records":null}"#, r#"{"Records":[]"#] {
         assert!(parsed(text).is_err(), "{text} was accepted");
     }
 }
@@ -72,11 +62,7 @@ fn a_doubtful_record_fails_the_page_and_says_where() {
     for (from, to, complaint) in [
         ("INSERT", "UPSERT", "INSERT, MODIFY or REMOVE"),
         (r#""eventName":"INSERT","#, "", "eventName"),
-        (
-            r#""ApproximateCreationDateTime":1,"#,
-            "",
-            "ApproximateCreationDateTime",
-        ),
+        (r#""ApproximateCreationDateTime":1,"#, "", "ApproximateCreationDateTime"),
         ("Time\":1,", "Time\":\"now\",", "seconds since 1970"),
         ("Time\":1,", "Time\":1e300,", "seconds since 1970"),
         (r#","SequenceNumber":"43""#, "", "SequenceNumber"),
@@ -110,10 +96,7 @@ fn a_local_servers_removal_by_ttl_is_a_removal() {
 #[test]
 fn only_the_service_itself_removes_by_ttl() {
     for (identity, by_ttl) in [
-        (
-            r#"{"Type":"Service","PrincipalId":"dynamodb.amazonaws.com"}"#,
-            true,
-        ),
+        (r#"{"Type":"Service","PrincipalId":"dynamodb.amazonaws.com"}"#, true),
         (r#"{"type":"User","principalId":"dynamodb.amazonaws.com"}"#, false),
         (r#"{"type":"Service","principalId":"other.amazonaws.com"}"#, false),
         ("{}", false),
@@ -184,29 +167,13 @@ fn any_written() -> impl Strategy<Value = Written> {
     });
     let kind = prop_oneof![Just(Kind::Insert), Just(Kind::Modify), Just(Kind::Remove)];
     (
-        (
-            key,
-            prop::option::of(attributes()),
-            prop::option::of(attributes()),
-            kind,
-        ),
+        (key, prop::option::of(attributes()), prop::option::of(attributes()), kind),
         (any::<u128>(), any::<u32>(), any::<bool>()),
         (0usize..12, any::<bool>(), any::<bool>()),
     )
-        .prop_map(
-            |((key, image, old, kind), (sequence, seconds, by_ttl), (turn, pretty, ascii))| Written {
-                key,
-                image,
-                old,
-                kind,
-                sequence,
-                seconds,
-                by_ttl,
-                turn,
-                pretty,
-                ascii,
-            },
-        )
+        .prop_map(|((key, image, old, kind), (sequence, seconds, by_ttl), (turn, pretty, ascii))| {
+            Written { key, image, old, kind, sequence, seconds, by_ttl, turn, pretty, ascii }
+        })
 }
 
 impl Written {
@@ -234,11 +201,7 @@ impl Written {
         text.chars()
             .map(|char| match char.is_ascii() {
                 true => char.to_string(),
-                false => char
-                    .encode_utf16(&mut units)
-                    .iter()
-                    .map(|unit| format!("\\u{unit:04x}"))
-                    .collect(),
+                false => char.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
             })
             .collect()
     }

@@ -58,10 +58,7 @@ pub(super) fn read_rows(body: &Bytes) -> Result<Rows, Malformed> {
         Ok(())
     })?;
     // Without this an empty object would look like the end of the table.
-    let rows = rows.ok_or(Malformed::Absent {
-        at: 0,
-        member: "Items",
-    })?;
+    let rows = rows.ok_or(Malformed::Absent { at: 0, member: "Items" })?;
     let next = next.map(|range| Item::from_json(body.slice(range)));
     Ok(Rows { rows, next })
 }
@@ -139,10 +136,7 @@ mod tests {
     }
 
     fn row() -> Attributes {
-        Attributes::from([
-            ("pk".to_owned(), Value::from("a\"b")),
-            ("n".to_owned(), Value::integer(12)),
-        ])
+        Attributes::from([("pk".to_owned(), Value::from("a\"b")), ("n".to_owned(), Value::integer(12))])
     }
 
     #[test]
@@ -156,14 +150,8 @@ mod tests {
     fn conditions_ask_for_the_row_in_the_way() {
         let body = put_body("t", &row(), &Condition::Absent);
         assert_eq!(parsed(&body)["ConditionExpression"], "attribute_not_exists(pk)");
-        let condition = Condition::Equals {
-            attribute: "counter",
-            value: Value::integer(7),
-        };
-        let key = RowKey {
-            partition: "p".to_owned(),
-            sort: "s".to_owned(),
-        };
+        let condition = Condition::Equals { attribute: "counter", value: Value::integer(7) };
+        let key = RowKey { partition: "p".to_owned(), sort: "s".to_owned() };
         let expected = json!({
             "TableName": "t",
             "Key": {"pk": {"S": "p"}, "sk": {"S": "s"}},
@@ -186,14 +174,8 @@ mod tests {
         let expected = json!({"TableName": "t", "ConsistentRead": true});
         assert_eq!(parsed(&scan_body("t", (0, 1), None)), expected);
         let body = parsed(&query_body("t", "p", "lease#", None));
-        assert_eq!(
-            body["KeyConditionExpression"],
-            "pk = :pk AND begins_with(sk, :sk)"
-        );
-        assert_eq!(
-            body["ExpressionAttributeValues"],
-            json!({":pk": {"S": "p"}, ":sk": {"S": "lease#"}})
-        );
+        assert_eq!(body["KeyConditionExpression"], "pk = :pk AND begins_with(sk, :sk)");
+        assert_eq!(body["ExpressionAttributeValues"], json!({":pk": {"S": "p"}, ":sk": {"S": "lease#"}}));
         let body = parsed(&query_body("t", "p", "", None));
         assert_eq!(body["KeyConditionExpression"], "pk = :pk");
     }

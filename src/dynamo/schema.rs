@@ -40,10 +40,7 @@ pub(super) async fn create(tables: &SdkTables, table: &str) -> Result<(), Error>
             .table_name(table)
             .billing_mode(BillingMode::PayPerRequest)
             .set_attribute_definitions(Some(vec![definition("pk")?, definition("sk")?]))
-            .set_key_schema(Some(vec![
-                element("pk", KeyType::Hash)?,
-                element("sk", KeyType::Range)?,
-            ]))
+            .set_key_schema(Some(vec![element("pk", KeyType::Hash)?, element("sk", KeyType::Range)?,]))
             .send()
     );
     match tables.caller.typed(CREATE, tables.limits.read, call).await {
@@ -74,14 +71,8 @@ pub(super) async fn enable_stream(tables: &SdkTables, table: &str) -> Result<(),
         .stream_view_type(StreamViewType::NewAndOldImages)
         .build()
         .map_err(|error| Error::new(UPDATE, Fault::Invalid, error.to_string()))?;
-    let call = pin!(
-        tables
-            .client
-            .update_table()
-            .table_name(table)
-            .stream_specification(specification)
-            .send()
-    );
+    let call =
+        pin!(tables.client.update_table().table_name(table).stream_specification(specification).send());
     tables.caller.typed(UPDATE, tables.limits.read, call).await?;
     wait_until(tables, table, has_stream).await
 }
@@ -89,9 +80,7 @@ pub(super) async fn enable_stream(tables: &SdkTables, table: &str) -> Result<(),
 async fn fetch(tables: &SdkTables, table: &str) -> Result<TableDescription, Error> {
     let call = pin!(tables.client.describe_table().table_name(table).send());
     let output = tables.caller.typed(DESCRIBE, tables.limits.read, call).await?;
-    output
-        .table
-        .ok_or_else(|| Error::new(DESCRIBE, Fault::Protocol, "the answer holds no description"))
+    output.table.ok_or_else(|| Error::new(DESCRIBE, Fault::Protocol, "the answer holds no description"))
 }
 
 async fn wait_until(
@@ -119,10 +108,7 @@ async fn wait_until(
 
 /// Lets the rows of a table of ours expire. They do no harm if they stay, so a refusal is only told.
 async fn expire_rows(tables: &SdkTables, table: &str) {
-    let specification = TimeToLiveSpecification::builder()
-        .attribute_name(EXPIRES_AT)
-        .enabled(true)
-        .build();
+    let specification = TimeToLiveSpecification::builder().attribute_name(EXPIRES_AT).enabled(true).build();
     let specification = match specification {
         Ok(specification) => specification,
         Err(error) => return tracing::warn!(table, error = %error, "rows will not expire"),
@@ -161,10 +147,7 @@ fn is_active(description: &TableDescription) -> bool {
 }
 
 fn is_usable(description: &TableDescription) -> bool {
-    matches!(
-        description.table_status,
-        Some(TableStatus::Active | TableStatus::Updating)
-    )
+    matches!(description.table_status, Some(TableStatus::Active | TableStatus::Updating))
 }
 
 fn has_stream(description: &TableDescription) -> bool {
@@ -194,9 +177,7 @@ fn read_table(description: TableDescription) -> Table {
     let mut schema = description.key_schema.unwrap_or_default();
     schema.sort_by_key(|element| element.key_type == KeyType::Range);
     let kind = |name: &str| {
-        let definition = definitions
-            .iter()
-            .find(|definition| definition.attribute_name == name);
+        let definition = definitions.iter().find(|definition| definition.attribute_name == name);
         definition.map_or("", |definition| definition.attribute_type.as_str())
     };
     let key = schema.iter().map(|element| KeyAttribute {

@@ -28,16 +28,10 @@ async fn server() -> Server {
     });
     let endpoint = Endpoint {
         endpoint_url: Some(url),
-        access_key: Some(AccessKey {
-            id: "any".to_owned(),
-            secret: "any".to_owned(),
-        }),
+        access_key: Some(AccessKey { id: "any".to_owned(), secret: "any".to_owned() }),
         ..Endpoint::new("eu-west-1")
     };
-    Server {
-        client: connect(&endpoint).await,
-        _tasks: tasks,
-    }
+    Server { client: connect(&endpoint).await, _tasks: tasks }
 }
 
 fn row(sort: &str, count: i64) -> Attributes {
@@ -49,16 +43,11 @@ fn row(sort: &str, count: i64) -> Attributes {
 }
 
 fn change(sort: &str, count: Option<i64>) -> Change {
-    let key = RowKey {
-        partition: "p".to_owned(),
-        sort: sort.to_owned(),
-    };
+    let key = RowKey { partition: "p".to_owned(), sort: sort.to_owned() };
     let key = Item::from_attributes(&key.attributes());
     Change {
         key: Key::from_json(key.bytes(), 0..key.as_bytes().len()).expect("a key"),
-        op: count.map_or(Op::Delete, |count| {
-            Op::Put(Item::from_attributes(&row(sort, count)))
-        }),
+        op: count.map_or(Op::Delete, |count| Op::Put(Item::from_attributes(&row(sort, count)))),
         created_unix_ms: 0,
     }
 }
@@ -67,10 +56,7 @@ fn change(sort: &str, count: Option<i64>) -> Change {
 async fn a_change_goes_from_stream_to_table() {
     let server = server().await;
     let (streams, tables) = (server.client.streams(), server.client.tables());
-    assert_eq!(
-        tables.describe("source").await.expect_err("no table").fault,
-        Fault::Missing
-    );
+    assert_eq!(tables.describe("source").await.expect_err("no table").fault, Fault::Missing);
     tables.create("source").await.expect("it is created");
     tables.create("source").await.expect("it is left as it is");
     tables.enable_stream("source").await.expect("it has a stream");
@@ -88,16 +74,10 @@ async fn a_change_goes_from_stream_to_table() {
     let removal = [change("b", None)];
     tables.write("source", &removal).await.expect("it is written");
 
-    let listing = streams
-        .describe(&stream.arn, &Describe::default())
-        .await
-        .expect("a listing");
+    let listing = streams.describe(&stream.arn, &Describe::default()).await.expect("a listing");
     let shard = &listing.shards[0].id;
     let start = Position::TrimHorizon;
-    let iterator = streams
-        .iterator(&stream.arn, shard, &start)
-        .await
-        .expect("an iterator");
+    let iterator = streams.iterator(&stream.arn, shard, &start).await.expect("an iterator");
     let page = streams.records(&iterator, 1000).await.expect("a page");
     let kinds: Vec<Kind> = page.records.iter().map(|record| record.kind).collect();
     assert_eq!(kinds, [Kind::Insert, Kind::Insert, Kind::Remove]);
@@ -107,11 +87,7 @@ async fn a_change_goes_from_stream_to_table() {
 
     tables.create("replica").await.expect("it is created");
     let image = page.records[0].image.clone().expect("an image");
-    let copy = Change {
-        key: page.records[0].key.clone(),
-        op: Op::Put(image),
-        created_unix_ms: 0,
-    };
+    let copy = Change { key: page.records[0].key.clone(), op: Op::Put(image), created_unix_ms: 0 };
     tables.write("replica", &[copy]).await.expect("it is written");
     let keys = [page.records[0].key.clone(), page.records[1].key.clone()];
     let fetched = tables.fetch("replica", &keys).await.expect("it is read");
@@ -120,18 +96,8 @@ async fn a_change_goes_from_stream_to_table() {
     assert!(fetched.items[1].is_none() && fetched.unprocessed.is_empty());
 
     let after = Position::After(numbers[2]);
-    let iterator = streams
-        .iterator(&stream.arn, shard, &after)
-        .await
-        .expect("an iterator");
-    assert!(
-        streams
-            .records(&iterator, 1000)
-            .await
-            .expect("a page")
-            .records
-            .is_empty()
-    );
+    let iterator = streams.iterator(&stream.arn, shard, &after).await.expect("an iterator");
+    assert!(streams.records(&iterator, 1000).await.expect("a page").records.is_empty());
     let unknown = Position::At { unix_ms: 1_000 };
     let error = streams.iterator(&stream.arn, shard, &unknown).await;
     assert_eq!(error.expect_err("it is not known here").fault, Fault::Invalid);
@@ -149,10 +115,7 @@ async fn rows_are_written_under_conditions_and_paged() {
     assert_eq!(put("lease#1", 1, &Condition::Absent).await, Outcome::Done);
     let refused = put("lease#1", 2, &Condition::Absent).await;
     assert_eq!(refused, Outcome::Refused(Some(row("lease#1", 1))));
-    let counts = |count: i64| Condition::Equals {
-        attribute: "count",
-        value: Value::integer(count),
-    };
+    let counts = |count: i64| Condition::Equals { attribute: "count", value: Value::integer(count) };
     assert_eq!(put("lease#1", 2, &counts(1)).await, Outcome::Done);
     let refused = put("lease#1", 3, &counts(1)).await;
     assert_eq!(refused, Outcome::Refused(Some(row("lease#1", 2))));
@@ -161,38 +124,19 @@ async fn rows_are_written_under_conditions_and_paged() {
     }
 
     let page = tables.query("control", "p", "lease#", None).await.expect("rows");
-    let sorts: Vec<_> = page
-        .rows
-        .iter()
-        .map(|row| row.attributes().expect("a row")["sk"].clone())
-        .collect();
+    let sorts: Vec<_> = page.rows.iter().map(|row| row.attributes().expect("a row")["sk"].clone()).collect();
     assert_eq!(sorts, ["lease#1", "lease#2", "lease#3"].map(Value::from));
     assert!(page.next.is_none());
-    let key = RowKey {
-        partition: "p".to_owned(),
-        sort: "lease#2".to_owned(),
-    };
+    let key = RowKey { partition: "p".to_owned(), sort: "lease#2".to_owned() };
     let after = Item::from_attributes(&key.attributes());
-    let page = tables
-        .query("control", "p", "", Some(&after))
-        .await
-        .expect("rows");
+    let page = tables.query("control", "p", "", Some(&after)).await.expect("rows");
     assert_eq!(page.rows.len(), 2);
 
-    let refused = tables
-        .delete("control", &key, &counts(9))
-        .await
-        .expect("an outcome");
+    let refused = tables.delete("control", &key, &counts(9)).await.expect("an outcome");
     assert_eq!(refused, Outcome::Refused(Some(row("lease#2", 0))));
-    let done = tables
-        .delete("control", &key, &counts(0))
-        .await
-        .expect("an outcome");
+    let done = tables.delete("control", &key, &counts(0)).await.expect("an outcome");
     assert_eq!(done, Outcome::Done);
-    let gone = tables
-        .delete("control", &key, &counts(0))
-        .await
-        .expect("an outcome");
+    let gone = tables.delete("control", &key, &counts(0)).await.expect("an outcome");
     assert_eq!(gone, Outcome::Refused(None));
     let mut found = 0;
     for segment in 0..3 {

@@ -32,20 +32,13 @@ const RECORDS: &str = "GetRecords";
 
 impl SdkStreams {
     pub(super) fn new(client: Client, caller: Caller, limits: Limits) -> Self {
-        Self {
-            client,
-            caller,
-            limits,
-        }
+        Self { client, caller, limits }
     }
 
     async fn list(&self, stream: &StreamArn, what: &Describe, filtered: bool) -> Result<Listing, Error> {
         let filter = match &what.children_of {
             Some(parent) if filtered => Some(
-                ShardFilter::builder()
-                    .r#type(ShardFilterType::ChildShards)
-                    .shard_id(parent.as_str())
-                    .build(),
+                ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent.as_str()).build(),
             ),
             _ => None,
         };
@@ -64,9 +57,7 @@ impl SdkStreams {
         let mut listing = read_listing(description);
         if let Some(parent) = &what.children_of {
             // Some endpoints accept the filter and list all shards.
-            listing
-                .shards
-                .retain(|shard| shard.parent.as_ref() == Some(parent));
+            listing.shards.retain(|shard| shard.parent.as_ref() == Some(parent));
         }
         Ok(listing)
     }
@@ -77,11 +68,7 @@ impl SdkStreams {
         shard: &ShardId,
         position: &Position,
     ) -> Result<Iterator, Error> {
-        let call = self
-            .client
-            .get_shard_iterator()
-            .stream_arn(stream.as_str())
-            .shard_id(shard.as_str());
+        let call = self.client.get_shard_iterator().stream_arn(stream.as_str()).shard_id(shard.as_str());
         let call = match position {
             Position::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
             Position::Latest { .. } => call.shard_iterator_type(ShardIteratorType::Latest),
@@ -96,10 +83,7 @@ impl SdkStreams {
                 return Err(Error::new(ITERATOR, Fault::Invalid, message));
             }
         };
-        let output = self
-            .caller
-            .typed(ITERATOR, self.limits.read, pin!(call.send()))
-            .await;
+        let output = self.caller.typed(ITERATOR, self.limits.read, pin!(call.send())).await;
         let output = output.map_err(|error| match position {
             Position::At { .. } => refused_time(error),
             _ => error,
@@ -165,10 +149,7 @@ fn refused_time(mut error: Error) -> Error {
 }
 
 fn read_listing(description: StreamDescription) -> Listing {
-    let enabled = matches!(
-        description.stream_status,
-        Some(StreamStatus::Enabled | StreamStatus::Enabling)
-    );
+    let enabled = matches!(description.stream_status, Some(StreamStatus::Enabled | StreamStatus::Enabling));
     let view = match description.stream_view_type {
         Some(StreamViewType::NewImage) => View::NewImage,
         Some(StreamViewType::NewAndOldImages) => View::NewAndOldImages,

@@ -29,16 +29,8 @@ async fn a_page_of_records_is_read_from_the_answers_own_bytes() {
     assert_eq!(image.as_bytes(), IMAGE.as_bytes());
     let seen = stub.next().await;
     assert_eq!(seen.json(), json!({"ShardIterator": "token|1", "Limit": 500}));
-    assert_eq!(
-        seen.header("x-amz-target"),
-        Some("DynamoDBStreams_20120810.GetRecords")
-    );
-    for fault in [
-        Fault::ExpiredIterator,
-        Fault::Trimmed,
-        Fault::Throttled(Width::Unknown),
-        Fault::Protocol,
-    ] {
+    assert_eq!(seen.header("x-amz-target"), Some("DynamoDBStreams_20120810.GetRecords"));
+    for fault in [Fault::ExpiredIterator, Fault::Trimmed, Fault::Throttled(Width::Unknown), Fault::Protocol] {
         let error = streams.records(&iterator, 500).await.expect_err("it fails");
         assert_eq!(error.fault, fault, "{error}");
     }
@@ -57,32 +49,17 @@ async fn a_position_becomes_an_iterator() {
     for (position, kind, more) in [
         (Position::TrimHorizon, "TRIM_HORIZON", json!({})),
         (Position::Latest { since_unix_ms: 5 }, "LATEST", json!({})),
-        (
-            Position::After(number),
-            "AFTER_SEQUENCE_NUMBER",
-            json!({"SequenceNumber": "00017"}),
-        ),
-        (
-            Position::At {
-                unix_ms: 1_700_000_000_000,
-            },
-            "AT_TIMESTAMP",
-            json!({"Timestamp": 1_700_000_000}),
-        ),
+        (Position::After(number), "AFTER_SEQUENCE_NUMBER", json!({"SequenceNumber": "00017"})),
+        (Position::At { unix_ms: 1_700_000_000_000 }, "AT_TIMESTAMP", json!({"Timestamp": 1_700_000_000})),
     ] {
-        let iterator = streams
-            .iterator(&stream, &shard, &position)
-            .await
-            .expect("an iterator");
+        let iterator = streams.iterator(&stream, &shard, &position).await.expect("an iterator");
         assert_eq!(iterator.0, "token");
         let mut wanted = json!({"StreamArn": "arn:s", "ShardId": "shard-1", "ShardIteratorType": kind});
         let more = more.as_object().expect("an object").clone();
         wanted.as_object_mut().expect("an object").extend(more);
         assert_eq!(stub.next().await.json(), wanted);
     }
-    let unknown = streams
-        .iterator(&stream, &shard, &Position::At { unix_ms: 1 })
-        .await;
+    let unknown = streams.iterator(&stream, &shard, &Position::At { unix_ms: 1 }).await;
     assert_eq!(unknown.expect_err("the server fails").fault, Fault::Invalid);
     let end = streams.iterator(&stream, &shard, &Position::End).await;
     assert_eq!(end.expect_err("no such iterator").fault, Fault::Invalid);
@@ -92,10 +69,7 @@ async fn a_position_becomes_an_iterator() {
 async fn children_are_found_whatever_the_server_knows() {
     let mut stub = Stub::start(|number, seen| {
         if number == 0 && seen.json().get("ShardFilter").is_some() {
-            return failing(
-                400,
-                r#"{"__type":"x#ValidationException","message":"ShardFilter?"}"#,
-            );
+            return failing(400, r#"{"__type":"x#ValidationException","message":"ShardFilter?"}"#);
         }
         let range = json!({"StartingSequenceNumber": "1", "EndingSequenceNumber": "2"});
         let answer = json!({"StreamDescription": {
@@ -110,10 +84,7 @@ async fn children_are_found_whatever_the_server_knows() {
     .await;
     let streams = connect(&endpoint(&stub.url)).await.streams();
     let stream = StreamArn::from("arn:s");
-    let what = Describe {
-        after: None,
-        children_of: Some("a".into()),
-    };
+    let what = Describe { after: None, children_of: Some("a".into()) };
     for _ in 0..2 {
         let listing = streams.describe(&stream, &what).await.expect("a listing");
         assert_eq!(listing.shards.len(), 1);
@@ -126,16 +97,10 @@ async fn children_are_found_whatever_the_server_knows() {
     assert_eq!(stub.next().await.json(), json!({"StreamArn": "arn:s"}));
     assert_eq!(stub.next().await.json()["ShardFilter"], filter);
 
-    let all = Describe {
-        after: Some("0".into()),
-        children_of: None,
-    };
+    let all = Describe { after: Some("0".into()), children_of: None };
     let listing = streams.describe(&stream, &all).await.expect("a listing");
     assert_eq!(listing.shards.len(), 3);
     assert!(listing.shards[0].closed && listing.enabled);
     assert_eq!(listing.view, View::NewImage);
-    assert_eq!(
-        stub.next().await.json(),
-        json!({"StreamArn": "arn:s", "ExclusiveStartShardId": "0"})
-    );
+    assert_eq!(stub.next().await.json(), json!({"StreamArn": "arn:s", "ExclusiveStartShardId": "0"}));
 }

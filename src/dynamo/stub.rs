@@ -39,9 +39,8 @@ type Script = Arc<dyn Fn(usize, &Seen) -> Reply + Send + Sync>;
 impl Stub {
     /// A server that answers its requests by number, from 0.
     pub(super) async fn start(script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-            .await
-            .expect("a loopback port is free");
+        let listener =
+            TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let (sender, seen) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
@@ -64,11 +63,7 @@ impl Stub {
                 });
             }
         });
-        Self {
-            url,
-            seen,
-            _tasks: tasks,
-        }
+        Self { url, seen, _tasks: tasks }
     }
 
     /// The next request.
@@ -101,10 +96,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
         }
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).expect("a head is text");
-    let mut seen = Seen {
-        head,
-        body: bytes[head_end..].to_vec(),
-    };
+    let mut seen = Seen { head, body: bytes[head_end..].to_vec() };
     let length = seen.header("content-length").expect("a request tells its length");
     let length: usize = length.parse().expect("a length is a number");
     while seen.body.len() < length {

@@ -51,11 +51,7 @@ const DELETE: &str = "DeleteItem";
 
 impl SdkTables {
     pub(super) fn new(client: Client, caller: Caller, limits: Limits) -> Self {
-        Self {
-            client,
-            caller,
-            limits,
-        }
+        Self { client, caller, limits }
     }
 
     async fn write_batch(&self, table: &str, changes: &[Change]) -> Result<Written, Error> {
@@ -66,12 +62,7 @@ impl SdkTables {
         let empty = || Output::erase(BatchWriteItemOutput::builder().build());
         let exchange = Exchange::send(target!(BatchWriteItem), body, empty);
         // The typed input only tells the endpoint rules which table it is about; so in all calls below.
-        let call = pin!(
-            self.client
-                .batch_write_item()
-                .request_items(table, Vec::new())
-                .send()
-        );
+        let call = pin!(self.client.batch_write_item().request_items(table, Vec::new()).send());
         let body = self.caller.raw(WRITE, self.limits.write, exchange, call).await?;
         read(WRITE, batch::read_written(&body, changes))
     }
@@ -210,11 +201,7 @@ where
     let row = match read(error.operation, rows::read_refused(body))? {
         Some(item) => Some(item.attributes().map_err(|malformed| Error {
             source: Some(Box::new(malformed)),
-            ..Error::new(
-                error.operation,
-                Fault::Protocol,
-                "the row that was there cannot be read",
-            )
+            ..Error::new(error.operation, Fault::Protocol, "the row that was there cannot be read")
         })?),
         None => None,
     };

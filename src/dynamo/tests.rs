@@ -15,10 +15,7 @@ use crate::fault::{Fault, Width};
 pub(super) fn endpoint(url: &str) -> Endpoint {
     Endpoint {
         endpoint_url: Some(url.to_owned()),
-        access_key: Some(AccessKey {
-            id: "AKIDEXAMPLE".to_owned(),
-            secret: "secret".to_owned(),
-        }),
+        access_key: Some(AccessKey { id: "AKIDEXAMPLE".to_owned(), secret: "secret".to_owned() }),
         ..Endpoint::new("eu-west-1")
     }
 }
@@ -38,10 +35,7 @@ fn put(pk: &str, rest: &str) -> Change {
 }
 
 fn remove(pk: &str) -> Change {
-    Change {
-        op: Op::Delete,
-        ..put(pk, r#""x":{"S":""}"#)
-    }
+    Change { op: Op::Delete, ..put(pk, r#""x":{"S":""}"#) }
 }
 
 fn fine() -> Reply {
@@ -74,10 +68,7 @@ async fn a_batch_reaches_the_wire_byte_for_byte() {
     let tables = connect(&endpoint(&stub.url)).await.tables();
     let odd = r#" "n" : {"N":"1.50E+2"} , "u":{"S":"\u00e9\/é"},"future":{"XX":[null]}"#;
     let written = tables.write("my table", &[put("a", odd), remove("b")]).await;
-    let expected = Written {
-        unprocessed: vec![],
-        consumed_units: 2.5,
-    };
+    let expected = Written { unprocessed: vec![], consumed_units: 2.5 };
     assert_eq!(written.expect("it is written"), expected);
 
     let seen = stub.next().await;
@@ -88,20 +79,11 @@ async fn a_batch_reaches_the_wire_byte_for_byte() {
         format!(r#"{{"RequestItems":{{"my table":[{put},{delete}]}},"ReturnConsumedCapacity":"TOTAL"}}"#);
     assert_eq!(body, wanted);
     assert!(seen.head.starts_with("POST / HTTP/1.1\r\n"), "{}", seen.head);
-    assert_eq!(
-        seen.header("x-amz-target"),
-        Some("DynamoDB_20120810.BatchWriteItem")
-    );
+    assert_eq!(seen.header("x-amz-target"), Some("DynamoDB_20120810.BatchWriteItem"));
     assert_eq!(seen.header("content-type"), Some("application/x-amz-json-1.0"));
     let signature = seen.header("authorization").expect("it is signed");
-    assert!(
-        signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
-        "{signature}"
-    );
-    assert!(
-        signature.contains("/eu-west-1/dynamodb/aws4_request"),
-        "{signature}"
-    );
+    assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{signature}");
+    assert!(signature.contains("/eu-west-1/dynamodb/aws4_request"), "{signature}");
     assert!(signature.contains("x-amz-target"), "{signature}");
 }
 
@@ -116,11 +98,7 @@ async fn unprocessed_items_are_told_by_index() {
     })
     .await;
     let tables = connect(&endpoint(&stub.url)).await.tables();
-    let changes = [
-        put("a", r#""x":{"S":"1"}"#),
-        put("b", r#""x":{"S":"2"}"#),
-        remove("c"),
-    ];
+    let changes = [put("a", r#""x":{"S":"1"}"#), put("b", r#""x":{"S":"2"}"#), remove("c")];
     let written = tables.write("t", &changes).await.expect("it is answered");
     assert_eq!(written.unprocessed, [2, 0]);
 }
@@ -152,10 +130,7 @@ async fn a_broken_answer_proves_nothing_and_does_not_stick() {
     // Each call was sent once: the fourth request is the fourth call's.
     for pk in ["a", "a", "a", "b"] {
         let seen = stub.next().await.json();
-        assert_eq!(
-            seen["RequestItems"]["t"][0]["DeleteRequest"]["Key"],
-            json!({"pk": {"S": pk}})
-        );
+        assert_eq!(seen["RequestItems"]["t"][0]["DeleteRequest"]["Key"], json!({"pk": {"S": pk}}));
     }
     assert!(stub.seen.try_recv().is_err());
 }
@@ -167,10 +142,7 @@ async fn a_throttle_tells_its_width() {
         {"reason":"TableWriteKeyRangeThroughputExceeded","resource":"arn:aws:dynamodb:eu-west-1:1:table/t"}]}"#;
     let error = write_to(failing(400, body)).await;
     assert_eq!(error.fault, Fault::Throttled(Width::KeyRange));
-    assert_eq!(
-        error.code.as_deref(),
-        Some("ProvisionedThroughputExceededException")
-    );
+    assert_eq!(error.code.as_deref(), Some("ProvisionedThroughputExceededException"));
     assert_eq!(error.message, "slow down");
     assert_eq!(error.reasons[0].resource, "arn:aws:dynamodb:eu-west-1:1:table/t");
     assert!(error.source.is_some());
@@ -207,10 +179,7 @@ async fn codes_decide_what_an_error_means() {
 #[tokio::test]
 async fn a_hanging_write_ends_at_its_deadline_and_is_sent_once() {
     let mut stub = Stub::start(|number, _| if number == 0 { Reply::Hang } else { fine() }).await;
-    let endpoint = Endpoint {
-        attempt_timeout: Duration::from_millis(300),
-        ..endpoint(&stub.url)
-    };
+    let endpoint = Endpoint { attempt_timeout: Duration::from_millis(300), ..endpoint(&stub.url) };
     let tables = connect(&endpoint).await.tables();
     let error = tables.write("t", &[remove("a")]).await.expect_err("no answer");
     assert_eq!(error.fault, Fault::Unanswered, "{error}");
@@ -218,10 +187,7 @@ async fn a_hanging_write_ends_at_its_deadline_and_is_sent_once() {
     assert!(tables.write("t", &[remove("b")]).await.is_ok());
     for pk in ["a", "b"] {
         let seen = stub.next().await.json();
-        assert_eq!(
-            seen["RequestItems"]["t"][0]["DeleteRequest"]["Key"]["pk"]["S"],
-            pk
-        );
+        assert_eq!(seen["RequestItems"]["t"][0]["DeleteRequest"]["Key"]["pk"]["S"], pk);
     }
     assert!(stub.seen.try_recv().is_err());
 }
@@ -232,10 +198,7 @@ async fn a_refused_connection_proves_that_nothing_was_sent() {
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     drop(listener);
     let tables = connect(&endpoint(&url)).await.tables();
-    let error = tables
-        .write("t", &[remove("a")])
-        .await
-        .expect_err("nobody listens");
+    let error = tables.write("t", &[remove("a")]).await.expect_err("nobody listens");
     assert_eq!(error.fault, Fault::Transient, "{error}");
     assert_eq!(error.message, format!("connection refused ({url})"));
     assert!(error.source.is_some());
@@ -263,10 +226,7 @@ fn with_credentials_from(command: &str, endpoint: &Endpoint) -> Client {
 async fn absent_credentials_are_denied_and_nothing_is_sent() {
     let mut stub = Stub::start(|_, _| fine()).await;
     let tables = with_credentials_from("false", &endpoint(&stub.url)).tables();
-    let error = tables
-        .write("t", &[remove("a")])
-        .await
-        .expect_err("no credentials");
+    let error = tables.write("t", &[remove("a")]).await.expect_err("no credentials");
     assert_eq!(error.fault, Fault::Denied, "{error}");
     assert!(error.message.contains("credentials"), "{error}");
     assert!(stub.seen.try_recv().is_err());
@@ -275,15 +235,9 @@ async fn absent_credentials_are_denied_and_nothing_is_sent() {
 #[tokio::test]
 async fn credentials_that_do_not_come_in_time_prove_that_nothing_was_sent() {
     let mut stub = Stub::start(|_, _| fine()).await;
-    let endpoint = Endpoint {
-        attempt_timeout: Duration::from_millis(200),
-        ..endpoint(&stub.url)
-    };
+    let endpoint = Endpoint { attempt_timeout: Duration::from_millis(200), ..endpoint(&stub.url) };
     let tables = with_credentials_from("sleep 4", &endpoint).tables();
-    let error = tables
-        .write("t", &[remove("a")])
-        .await
-        .expect_err("no credentials");
+    let error = tables.write("t", &[remove("a")]).await.expect_err("no credentials");
     assert_eq!(error.fault, Fault::Transient, "{error}");
     assert!(stub.seen.try_recv().is_err());
 }
@@ -304,10 +258,7 @@ async fn a_failed_condition_gives_the_row_in_the_way() {
     .await;
     let tables = connect(&endpoint(&stub.url)).await.tables();
     let row = Attributes::from([("pk".to_owned(), Value::from("p"))]);
-    let key = RowKey {
-        partition: "p".to_owned(),
-        sort: "s".to_owned(),
-    };
+    let key = RowKey { partition: "p".to_owned(), sort: "s".to_owned() };
     let done = tables.put("t", &row, &Condition::Absent).await;
     assert_eq!(done.expect("an outcome"), Outcome::Done);
     let mut there = row.clone();
@@ -358,10 +309,7 @@ async fn calls_are_observed() {
         .iter()
         .map(|call| (call.service, call.operation, call.fault))
         .collect();
-    let expected = [
-        ("dynamodb", "BatchWriteItem", None),
-        ("streams", "GetRecords", Some(Fault::Invalid)),
-    ];
+    let expected = [("dynamodb", "BatchWriteItem", None), ("streams", "GetRecords", Some(Fault::Invalid))];
     assert_eq!(calls, expected);
 }
 
@@ -374,11 +322,7 @@ async fn an_endpoint_that_is_no_url_is_invalid_and_no_item_is_quoted() {
         assert!(error.message.contains(url), "{error}");
         assert!(!format!("{error:?}").contains("DeleteRequest"), "{error:?}");
     }
-    let nowhere = Endpoint {
-        endpoint_url: None,
-        region: "eu west".to_owned(),
-        ..endpoint("")
-    };
+    let nowhere = Endpoint { endpoint_url: None, region: "eu west".to_owned(), ..endpoint("") };
     let tables = connect(&nowhere).await.tables();
     let error = tables.write("t", &[remove("a")]).await.expect_err("no region");
     assert_eq!(error.fault, Fault::Invalid, "{error}");

@@ -16,13 +16,7 @@ fn partition(region: &str) -> &'static str {
 /// The same resource in another region. Text that is no DynamoDB ARN is given back as it is.
 pub(super) fn in_region(arn: &str, region: &str) -> String {
     let mut parts = arn.splitn(5, ':');
-    match (
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-    ) {
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("arn"), Some(_), Some("dynamodb"), Some(_), Some(rest)) => {
             format!("arn:{}:dynamodb:{region}:{rest}", partition(region))
         }
@@ -64,9 +58,6 @@ mod tests {
         );
         assert_eq!(table_name(&moved), "t");
         assert_eq!(table_name("t"), "t");
-        assert_eq!(
-            in_region("arn:aws:kms:x:0:key/k", "eu-west-1"),
-            "arn:aws:kms:x:0:key/k"
-        );
+        assert_eq!(in_region("arn:aws:kms:x:0:key/k", "eu-west-1"), "arn:aws:kms:x:0:key/k");
     }
 }

@@ -60,36 +60,22 @@ pub(super) fn divide(body: &[u8], mut apply: impl FnMut(&str) -> bool) -> Divisi
         return Division::Nothing;
     }
     let returned = serde_json::to_vec(&returned).expect("a map of JSON texts is JSON");
-    let applied = Batch {
-        request_items: applied,
-        ..batch
-    };
+    let applied = Batch { request_items: applied, ..batch };
     let applied = serde_json::to_vec(&applied).expect("a map of JSON texts is JSON");
-    Division::Parts {
-        applied: applied.into(),
-        returned: returned.into(),
-    }
+    Division::Parts { applied: applied.into(), returned: returned.into() }
 }
 
 /// Adds the part held back to the answer of the part applied.
 pub(super) fn merge(answer: &Bytes, returned: &Bytes) -> Bytes {
-    let parsed = (
-        serde_json::from_slice::<Answer<'_>>(answer),
-        serde_json::from_slice::<Requests<'_>>(returned),
-    );
+    let parsed =
+        (serde_json::from_slice::<Answer<'_>>(answer), serde_json::from_slice::<Requests<'_>>(returned));
     let (Ok(mut merged), Ok(returned)) = parsed else {
         return answer.clone();
     };
     for (table, requests) in returned {
-        merged
-            .unprocessed_items
-            .entry(table)
-            .or_default()
-            .extend(requests);
+        merged.unprocessed_items.entry(table).or_default().extend(requests);
     }
-    serde_json::to_vec(&merged)
-        .expect("a map of JSON texts is JSON")
-        .into()
+    serde_json::to_vec(&merged).expect("a map of JSON texts is JSON").into()
 }
 
 #[cfg(test)]
@@ -106,19 +92,13 @@ mod tests {
                 .collect();
             tables.insert(format!("t{table}"), puts.into());
         }
-        json!({ "RequestItems": tables, "ReturnConsumedCapacity": "TOTAL" })
-            .to_string()
-            .into()
+        json!({ "RequestItems": tables, "ReturnConsumedCapacity": "TOTAL" }).to_string().into()
     }
 
     fn pairs(requests: &Value) -> Vec<String> {
         let tables = requests.as_object().expect("tables");
         let items = tables.iter().flat_map(|(table, items)| {
-            items
-                .as_array()
-                .expect("items")
-                .iter()
-                .map(move |item| format!("{table}{item}"))
+            items.as_array().expect("items").iter().map(move |item| format!("{table}{item}"))
         });
         items.collect()
     }

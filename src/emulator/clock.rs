@@ -15,10 +15,7 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn start() -> Self {
         let start_ms = u64::try_from(clock::Clock::System.unix_ms()).unwrap_or(0);
-        Self {
-            start: Instant::now(),
-            start_ms,
-        }
+        Self { start: Instant::now(), start_ms }
     }
 
     pub(super) fn now_ms(&self) -> u64 {

@@ -52,9 +52,7 @@ impl Template {
 
     fn path(&self) -> Result<String, Error> {
         let path = self.directory.path().join("template.db");
-        path.into_os_string()
-            .into_string()
-            .map_err(|path| Error::Path(path.into()))
+        path.into_os_string().into_string().map_err(|path| Error::Path(path.into()))
     }
 }
 
@@ -72,14 +70,10 @@ mod tests {
 
     #[test]
     fn the_index_is_there_and_the_write_path_uses_it() {
-        let database = Template::create()
-            .and_then(|template| template.database())
-            .expect("a database");
+        let database = Template::create().and_then(|template| template.database()).expect("a database");
         let directory = tempfile::tempdir().expect("a directory");
         let copy = directory.path().join("copy.db");
-        database
-            .vacuum_into(copy.to_str().expect("a text path"))
-            .expect("a copy");
+        database.vacuum_into(copy.to_str().expect("a text path")).expect("a copy");
         let connection = rusqlite::Connection::open(copy).expect("the copy opens");
         let plan: String = connection
             .query_row(

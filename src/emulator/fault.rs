@@ -99,13 +99,7 @@ impl Rule {
     /// A rule that strikes every request, always.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
-        Self {
-            operation: None,
-            table: None,
-            fault,
-            times: None,
-            probability: 1.0,
-        }
+        Self { operation: None, table: None, fault, times: None, probability: 1.0 }
     }
 
     /// Strikes this operation only.
@@ -146,10 +140,7 @@ impl Rule {
         };
         suits
             && self.operation.as_deref().is_none_or(|only| only == operation)
-            && self
-                .table
-                .as_ref()
-                .is_none_or(|only| request.tables().contains(only))
+            && self.table.as_ref().is_none_or(|only| request.tables().contains(only))
     }
 
     fn is_total_outage(&self) -> bool {
@@ -185,13 +176,7 @@ pub(super) struct Verdict {
 
 impl Faults {
     pub(super) fn new(rng: fastrand::Rng) -> Self {
-        Self {
-            state: Mutex::new(State {
-                active: Vec::new(),
-                fired: Vec::new(),
-                rng,
-            }),
-        }
+        Self { state: Mutex::new(State { active: Vec::new(), fired: Vec::new(), rng }) }
     }
 
     /// Adds a rule behind those there are.
@@ -215,10 +200,7 @@ impl Faults {
 
     /// How often a rule has fired.
     pub fn fired(&self, id: RuleId) -> u64 {
-        usize::try_from(id.0)
-            .ok()
-            .and_then(|index| self.state().fired.get(index).copied())
-            .unwrap_or(0)
+        usize::try_from(id.0).ok().and_then(|index| self.state().fired.get(index).copied()).unwrap_or(0)
     }
 
     /// How often all rules together have fired, those taken away included.
@@ -229,11 +211,7 @@ impl Faults {
     /// Whether connections are to be dropped unread; counts as one firing.
     pub(super) fn refuses_connections(&self) -> bool {
         let mut state = self.state();
-        let outage = state
-            .active
-            .iter()
-            .find(|(_, rule)| rule.is_total_outage())
-            .map(|(id, _)| *id);
+        let outage = state.active.iter().find(|(_, rule)| rule.is_total_outage()).map(|(id, _)| *id);
         if let Some(id) = outage {
             state.count(id);
         }
@@ -286,10 +264,7 @@ impl State {
     }
 
     fn count(&mut self, id: RuleId) {
-        if let Some(fired) = usize::try_from(id.0)
-            .ok()
-            .and_then(|index| self.fired.get_mut(index))
-        {
+        if let Some(fired) = usize::try_from(id.0).ok().and_then(|index| self.fired.get_mut(index)) {
             *fired += 1;
         }
     }
@@ -313,10 +288,7 @@ pub(super) fn throttled(exception: Throttle, reasons: &[Reason]) -> Reply {
             .map(|Reason { reason, resource }| serde_json::json!({ "reason": reason, "resource": resource }));
         body[field] = list.collect();
     }
-    Reply {
-        status: StatusCode::BAD_REQUEST,
-        ..Reply::json(body.to_string())
-    }
+    Reply { status: StatusCode::BAD_REQUEST, ..Reply::json(body.to_string()) }
 }
 
 #[cfg(test)]

@@ -19,14 +19,7 @@ pub(super) struct Iterator {
 
 impl Iterator {
     pub(super) fn encode(&self) -> String {
-        let Self {
-            stream_arn,
-            shard_id,
-            after_exclusive,
-            issued_ms,
-            epoch,
-            chain,
-        } = self;
+        let Self { stream_arn, shard_id, after_exclusive, issued_ms, epoch, chain } = self;
         let inner = format!("{shard_id}|{after_exclusive}|{issued_ms}|{epoch}|{chain}");
         format!("{stream_arn}|1|{}", URL_SAFE_NO_PAD.encode(inner))
     }

@@ -18,8 +18,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn set(&self, table: &str, items_per_second: f64, now_ms: u64) {
-        self.buckets()
-            .insert(table.to_owned(), Bucket::new(items_per_second, now_ms));
+        self.buckets().insert(table.to_owned(), Bucket::new(items_per_second, now_ms));
         self.any.store(true, Ordering::Relaxed);
     }
 
@@ -35,9 +34,7 @@ impl Limits {
 
     /// Whether one more item may be written to a table; a table without a limit takes any.
     pub(super) fn admit(&self, table: &str, now_ms: u64) -> bool {
-        self.buckets()
-            .get_mut(table)
-            .is_none_or(|bucket| bucket.take(now_ms))
+        self.buckets().get_mut(table).is_none_or(|bucket| bucket.take(now_ms))
     }
 
     fn buckets(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
@@ -56,11 +53,7 @@ struct Bucket {
 impl Bucket {
     fn new(items_per_second: f64, now_ms: u64) -> Self {
         let items_per_second = items_per_second.max(0.0);
-        Self {
-            items_per_second,
-            tokens: items_per_second.max(1.0),
-            filled_ms: now_ms,
-        }
+        Self { items_per_second, tokens: items_per_second.max(1.0), filled_ms: now_ms }
     }
 
     /// Whether one more item fits.

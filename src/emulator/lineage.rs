@@ -151,9 +151,7 @@ impl Lineage {
 
     pub(super) fn append(&mut self, record: Record) -> Result<(), Error> {
         let shards = &self.shards;
-        let slot = self
-            .open
-            .partition_point(|index| shards[*index].range.last < record.position);
+        let slot = self.open.partition_point(|index| shards[*index].range.last < record.position);
         let index = *self.open.get(slot).ok_or(Error::NoneOpen)?;
         let shard = &mut self.shards[index];
         self.seen = self.seen.max(record.sequence);
@@ -167,10 +165,7 @@ impl Lineage {
     pub(super) fn split(&mut self, id: Option<&str>, now_ms: u64) -> Result<String, Error> {
         let index = self.choose(id)?;
         let shard = &self.shards[index];
-        let (low, high) = shard
-            .range
-            .halves()
-            .ok_or_else(|| Error::Indivisible(shard.id.clone()))?;
+        let (low, high) = shard.range.halves().ok_or_else(|| Error::Indivisible(shard.id.clone()))?;
         Ok(self.succeed(index, &[low, high], now_ms))
     }
 
@@ -205,9 +200,7 @@ impl Lineage {
     /// Applies the retention: drops records that arrived before `horizon_ms`, and closed shards whose end did.
     pub(super) fn expire(&mut self, horizon_ms: u64) {
         for shard in &mut self.shards {
-            let count = shard
-                .records
-                .partition_point(|record| record.arrived_ms < horizon_ms);
+            let count = shard.records.partition_point(|record| record.arrived_ms < horizon_ms);
             shard.trim_front(count);
             shard.forgotten |= shard.closed_ms.is_some_and(|closed_ms| closed_ms < horizon_ms);
         }
@@ -238,22 +231,13 @@ impl Lineage {
         }
         let full = shards.len() == limit;
         let last_evaluated = shards.last().filter(|_| full).map(|shard| shard.id.clone());
-        Listing {
-            shards,
-            last_evaluated,
-        }
+        Listing { shards, last_evaluated }
     }
 
     /// The direct children of a shard; none when the shard is not known.
     pub(super) fn children(&mut self, id: &str) -> Listing {
-        let children = self
-            .shards
-            .iter_mut()
-            .filter(|shard| shard.parent.as_deref() == Some(id));
-        Listing {
-            shards: children.filter_map(listed).collect(),
-            last_evaluated: None,
-        }
+        let children = self.shards.iter_mut().filter(|shard| shard.parent.as_deref() == Some(id));
+        Listing { shards: children.filter_map(listed).collect(), last_evaluated: None }
     }
 
     /// Resolves an iterator request to the position after which reading begins.
@@ -267,10 +251,7 @@ impl Lineage {
             Start::Latest => return Ok(self.seen.number()),
             Start::AtTimestamp(second) => {
                 let index = shard.records.partition_point(|record| record.created_s < second);
-                let found = shard
-                    .records
-                    .get(index)
-                    .map(|record| record.sequence.number().saturating_sub(1));
+                let found = shard.records.get(index).map(|record| record.sequence.number().saturating_sub(1));
                 return Ok(found.unwrap_or(self.seen.number()));
             }
             Start::At(sequence) | Start::After(sequence) if sequence > end => {
@@ -294,15 +275,10 @@ impl Lineage {
         max_bytes: usize,
     ) -> Result<Page, Error> {
         let shard = &self.shards[self.find(id)?];
-        if shard
-            .trimmed_through
-            .is_some_and(|trimmed| after < trimmed.number())
-        {
+        if shard.trimmed_through.is_some_and(|trimmed| after < trimmed.number()) {
             return Err(Error::Trimmed(id.to_owned()));
         }
-        let begin = shard
-            .records
-            .partition_point(|record| record.sequence.number() <= after);
+        let begin = shard.records.partition_point(|record| record.sequence.number() <= after);
         let mut bytes = 0;
         let bodies: Vec<Bytes> = shard
             .records
@@ -321,18 +297,11 @@ impl Lineage {
             None => after,
         };
         let ended = !shard.is_open() && end == shard.records.len();
-        Ok(Page {
-            bodies,
-            next_after_exclusive: (!ended).then_some(reached),
-        })
+        Ok(Page { bodies, next_after_exclusive: (!ended).then_some(reached) })
     }
 
     fn find(&self, id: &str) -> Result<usize, Error> {
-        let index = self
-            .by_id
-            .get(id)
-            .copied()
-            .filter(|index| !self.shards[*index].forgotten);
+        let index = self.by_id.get(id).copied().filter(|index| !self.shards[*index].forgotten);
         index.ok_or_else(|| Error::Unknown(id.to_owned()))
     }
 
@@ -341,11 +310,7 @@ impl Lineage {
             None => self.rng.choice(self.open.iter().copied()).ok_or(Error::NoneOpen),
             Some(id) => {
                 let index = self.find(id)?;
-                if self.shards[index].is_open() {
-                    Ok(index)
-                } else {
-                    Err(Error::Closed(id.to_owned()))
-                }
+                if self.shards[index].is_open() { Ok(index) } else { Err(Error::Closed(id.to_owned())) }
             }
         }
     }
@@ -381,9 +346,7 @@ impl Lineage {
         let index = self.shards.len();
         self.by_id.insert(id.clone(), index);
         let shards = &self.shards;
-        let slot = self
-            .open
-            .partition_point(|open| shards[*open].range.first < range.first);
+        let slot = self.open.partition_point(|open| shards[*open].range.first < range.first);
         self.open.insert(slot, index);
         self.shards.push(Shard {
             id,

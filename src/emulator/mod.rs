@@ -219,11 +219,8 @@ impl Emulator {
     ///
     /// [`Error::Listen`] and [`Error::Embed`].
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let emulator = Self {
-            regions: Vec::new(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
+        let emulator =
+            Self { regions: Vec::new(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
         emulator.open(config).await
     }
 
@@ -246,10 +243,7 @@ impl Emulator {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::debug!(tasks = self.tasks.len(), "emulator left tasks behind");
         }
     }
@@ -257,9 +251,9 @@ impl Emulator {
     async fn open(mut self, config: Config) -> Result<Self, Error> {
         let config = Arc::new(config);
         let backing = match &config.upstream {
-            Upstream::Embedded => Backing::Embedded(Template::create().map_err(|source| Error::Embed {
-                source: source.into(),
-            })?),
+            Upstream::Embedded => Backing::Embedded(
+                Template::create().map_err(|source| Error::Embed { source: source.into() })?,
+            ),
             Upstream::Endpoint(origin) => Backing::Endpoint(Box::new(Client::new(origin))),
         };
         let mut rng = fastrand::Rng::with_seed(config.seed);
@@ -289,13 +283,10 @@ impl Emulator {
             Backing::Endpoint(client) => return Ok((Client::clone(client), None)),
             Backing::Embedded(template) => template,
         };
-        let database = template.database().map_err(|source| Error::Embed {
-            source: source.into(),
-        })?;
+        let database = template.database().map_err(|source| Error::Embed { source: source.into() })?;
         let listener = listen().await?;
         let address = listener.local_addr().map_err(|source| Error::Listen { source })?;
-        self.tasks
-            .spawn(embed::serve(listener, database.clone(), self.stop.clone()));
+        self.tasks.spawn(embed::serve(listener, database.clone(), self.stop.clone()));
         Ok((Client::new(&format!("http://{address}")), Some(database)))
     }
 }
@@ -307,7 +298,5 @@ impl Drop for Emulator {
 }
 
 async fn listen() -> Result<TcpListener, Error> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .map_err(|source| Error::Listen { source })
+    TcpListener::bind(("127.0.0.1", 0)).await.map_err(|source| Error::Listen { source })
 }

@@ -117,10 +117,7 @@ impl Pump {
             (source, state.identity.clone())
         };
         if cursor.source != source {
-            *cursor = Cursor {
-                source,
-                ..Cursor::default()
-            };
+            *cursor = Cursor { source, ..Cursor::default() };
         }
         while !cursor.ended {
             let drained = match self.page(&mut cursor, &identity).await {
@@ -181,10 +178,7 @@ impl Pump {
         let arn = &cursor.source;
         if cursor.shard_id.is_empty() {
             let body = serde_json::json!({ "StreamArn": arn }).to_string();
-            let answer = self
-                .upstream
-                .call(PREFIX, "DescribeStream", identity, body)
-                .await?;
+            let answer = self.upstream.call(PREFIX, "DescribeStream", identity, body).await?;
             let described: Described = serde_json::from_slice(&answer)?;
             let shard = described.stream_description.shards.into_iter().next();
             cursor.shard_id = shard.map(|shard| shard.shard_id).unwrap_or_default();
@@ -197,10 +191,7 @@ impl Pump {
             }
             None => body["ShardIteratorType"] = "TRIM_HORIZON".into(),
         }
-        let answer = self
-            .upstream
-            .call(PREFIX, "GetShardIterator", identity, body.to_string())
-            .await?;
+        let answer = self.upstream.call(PREFIX, "GetShardIterator", identity, body.to_string()).await?;
         let begun: Begun = serde_json::from_slice(&answer)?;
         Ok(begun.shard_iterator.unwrap_or_default())
     }

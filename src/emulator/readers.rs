@@ -17,25 +17,14 @@ impl Readers {
     pub(super) fn saw(&mut self, chain: u64) {
         self.calls += 1;
         let call = self.calls;
-        self.spans
-            .entry(chain)
-            .and_modify(|span| span.1 = call)
-            .or_insert((call, call));
+        self.spans.entry(chain).and_modify(|span| span.1 = call).or_insert((call, call));
     }
 
     /// The greatest number of chains whose spans overlap at some call.
     pub(super) fn most_at_once(&self) -> usize {
-        let begun_before_end_of = |call: u64| {
-            self.spans
-                .values()
-                .filter(|(first, last)| (*first..=*last).contains(&call))
-                .count()
-        };
-        self.spans
-            .values()
-            .map(|(first, _)| begun_before_end_of(*first))
-            .max()
-            .unwrap_or(0)
+        let begun_before_end_of =
+            |call: u64| self.spans.values().filter(|(first, last)| (*first..=*last).contains(&call)).count();
+        self.spans.values().map(|(first, _)| begun_before_end_of(*first)).max().unwrap_or(0)
     }
 }
 

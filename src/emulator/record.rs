@@ -71,11 +71,7 @@ impl Incoming<'_> {
 
     /// Whether the service would have made no record at all of this write.
     pub(super) fn changes_nothing(&self) -> bool {
-        match (
-            self.event_name.as_ref(),
-            self.dynamodb.new_image,
-            self.dynamodb.old_image,
-        ) {
+        match (self.event_name.as_ref(), self.dynamodb.new_image, self.dynamodb.old_image) {
             ("MODIFY", Some(new), Some(old)) => same_item(new.get(), old.get()),
             _ => false,
         }
@@ -108,11 +104,7 @@ impl Incoming<'_> {
             + change.old_image.map_or(0, |image| image.get().len());
         let mut text = Vec::with_capacity(512 + change.keys.get().len() + images);
         let unnamed = self.event_name == UNNAMED_EVENT;
-        let event_name = if unnamed {
-            "REMOVE"
-        } else {
-            self.event_name.as_ref()
-        };
+        let event_name = if unnamed { "REMOVE" } else { self.event_name.as_ref() };
         let event_id = self.event_id.get();
         write!(
             text,
@@ -133,11 +125,7 @@ impl Incoming<'_> {
             change.stream_view_type,
         )
         .expect("a vector takes any write");
-        if unnamed
-            || self
-                .user_identity
-                .is_some_and(|identity| identity.get() != "null")
-        {
+        if unnamed || self.user_identity.is_some_and(|identity| identity.get() != "null") {
             write!(text, r#","userIdentity":{TIME_TO_LIVE}"#).expect("a vector takes any write");
         }
         text.push(b'}');
@@ -159,10 +147,9 @@ fn same_item(new: &str, old: &str) -> bool {
         return false;
     };
     new.len() == old.len()
-        && new.iter().all(|(name, value)| {
-            old.get(name)
-                .is_some_and(|other| same_value(value.get(), other.get()))
-        })
+        && new
+            .iter()
+            .all(|(name, value)| old.get(name).is_some_and(|other| same_value(value.get(), other.get())))
 }
 
 fn same_value(new: &str, old: &str) -> bool {
@@ -211,18 +198,8 @@ mod tests {
         let source = raw("INSERT");
         let record = repaired(&source);
         assert_eq!(record["awsRegion"], "eu-west-1");
-        assert_eq!(
-            record["dynamodb"]["ApproximateCreationDateTime"],
-            json!(1_700_000_000)
-        );
-        for field in [
-            "Keys",
-            "NewImage",
-            "OldImage",
-            "SequenceNumber",
-            "SizeBytes",
-            "StreamViewType",
-        ] {
+        assert_eq!(record["dynamodb"]["ApproximateCreationDateTime"], json!(1_700_000_000));
+        for field in ["Keys", "NewImage", "OldImage", "SequenceNumber", "SizeBytes", "StreamViewType"] {
             assert_eq!(record["dynamodb"][field], source["dynamodb"][field], "{field}");
         }
         assert!(record.get("userIdentity").is_none());
@@ -247,27 +224,19 @@ mod tests {
         let changes_nothing = |new: &str, old: &str| {
             let text = page(&raw("MODIFY"));
             let mut page: Page<'_> = serde_json::from_str(&text).expect("a page");
-            let (new, old): (&RawValue, &RawValue) = (
-                serde_json::from_str(new).expect("JSON"),
-                serde_json::from_str(old).expect("JSON"),
-            );
+            let (new, old): (&RawValue, &RawValue) =
+                (serde_json::from_str(new).expect("JSON"), serde_json::from_str(old).expect("JSON"));
             let mut record = page.records.remove(0);
             record.dynamodb.new_image = Some(new);
             record.dynamodb.old_image = Some(old);
             record.changes_nothing()
         };
-        assert!(changes_nothing(
-            r#"{"a":{"S":"1"},"b":{"N":"2"}}"#,
-            r#"{"b":{"N":"2"},"a":{"S":"1"}}"#
-        ));
+        assert!(changes_nothing(r#"{"a":{"S":"1"},"b":{"N":"2"}}"#, r#"{"b":{"N":"2"},"a":{"S":"1"}}"#));
         assert!(changes_nothing(
             r#"{"m":{"M":{"x":{"N":"1"},"y":{"N":"2"}}}}"#,
             r#"{"m":{"M":{"y":{"N":"2"},"x":{"N":"1"}}}}"#
         ));
-        assert!(!changes_nothing(
-            r#"{"a":{"S":"1"},"b":{"N":"2"}}"#,
-            r#"{"a":{"S":"1"},"b":{"N":"3"}}"#
-        ));
+        assert!(!changes_nothing(r#"{"a":{"S":"1"},"b":{"N":"2"}}"#, r#"{"a":{"S":"1"},"b":{"N":"3"}}"#));
         assert!(!changes_nothing(r#"{"a":{"S":"1"}}"#, r#"{"a":{"S":"10"}}"#));
     }
 }

@@ -60,8 +60,7 @@ impl Region {
     ///
     /// [`Error::NoStream`], [`Error::Shard`] when none is open, or why the real stream could not be read.
     pub async fn split(&self, table: &str) -> Result<String, Error> {
-        self.reshape(table, |lineage, now_ms| lineage.split(None, now_ms))
-            .await
+        self.reshape(table, |lineage, now_ms| lineage.split(None, now_ms)).await
     }
 
     /// Splits this shard in two.
@@ -71,9 +70,7 @@ impl Region {
     /// As [`Region::split`], and [`Error::Shard`] when the shard is closed, unknown or a single position.
     pub async fn split_shard(&self, table: &str, shard_id: &str) -> Result<(), Error> {
         let id = shard_id.to_owned();
-        self.reshape(table, move |lineage, now_ms| lineage.split(Some(&id), now_ms))
-            .await
-            .map(drop)
+        self.reshape(table, move |lineage, now_ms| lineage.split(Some(&id), now_ms)).await.map(drop)
     }
 
     /// Rolls an open shard, drawn by the seed, over to one child. Returns the id of the parent.
@@ -82,8 +79,7 @@ impl Region {
     ///
     /// As [`Region::split`].
     pub async fn roll(&self, table: &str) -> Result<String, Error> {
-        self.reshape(table, |lineage, now_ms| lineage.roll(None, now_ms))
-            .await
+        self.reshape(table, |lineage, now_ms| lineage.roll(None, now_ms)).await
     }
 
     /// Rolls this shard over to one child.
@@ -93,9 +89,7 @@ impl Region {
     /// As [`Region::split_shard`].
     pub async fn roll_shard(&self, table: &str, shard_id: &str) -> Result<(), Error> {
         let id = shard_id.to_owned();
-        self.reshape(table, move |lineage, now_ms| lineage.roll(Some(&id), now_ms))
-            .await
-            .map(drop)
+        self.reshape(table, move |lineage, now_ms| lineage.roll(Some(&id), now_ms)).await.map(drop)
     }
 
     /// Rolls every open shard over.
@@ -133,16 +127,12 @@ impl Region {
         let id = shard_id.to_owned();
         self.alter(table, move |state, region, _| {
             let now_ms = region.clock.now_ms();
-            let holder = state
-                .streams
-                .iter_mut()
-                .find(|stream| stream.lineage.shards().any(|shard| shard.id == id));
+            let holder =
+                state.streams.iter_mut().find(|stream| stream.lineage.shards().any(|shard| shard.id == id));
             let Some(stream) = holder else {
                 return Err(Error::NoShard { shard_id: id.clone() });
             };
-            stream.lineage.forget(&id, now_ms).map_err(|source| Error::Shard {
-                source: source.into(),
-            })
+            stream.lineage.forget(&id, now_ms).map_err(|source| Error::Shard { source: source.into() })
         })
         .await
     }
@@ -155,9 +145,7 @@ impl Region {
     /// As [`Region::trim`]; [`Error::NoStream`] also when the stream is disabled.
     pub async fn replace_stream(&self, table: &str) -> Result<String, Error> {
         self.alter(table, |state, region, name| {
-            state.replace(region.birth()).ok_or_else(|| Error::NoStream {
-                table: name.to_owned(),
-            })
+            state.replace(region.birth()).ok_or_else(|| Error::NoStream { table: name.to_owned() })
         })
         .await
     }
@@ -170,11 +158,7 @@ impl Region {
     pub async fn shards(&self, table: &str) -> Result<Vec<ShardInfo>, Error> {
         self.alter(table, |state, _, _| {
             let lineage = state.current().map(|stream| &stream.lineage);
-            Ok(lineage
-                .into_iter()
-                .flat_map(Lineage::shards)
-                .map(ShardInfo::from)
-                .collect())
+            Ok(lineage.into_iter().flat_map(Lineage::shards).map(ShardInfo::from).collect())
         })
         .await
     }
@@ -185,10 +169,8 @@ impl Region {
     ///
     /// As [`Region::trim`].
     pub async fn streams(&self, table: &str) -> Result<Vec<String>, Error> {
-        self.alter(table, |state, _, _| {
-            Ok(state.streams.iter().map(|stream| stream.arn.clone()).collect())
-        })
-        .await
+        self.alter(table, |state, _, _| Ok(state.streams.iter().map(|stream| stream.arn.clone()).collect()))
+            .await
     }
 
     /// Makes every iterator handed out so far answer `ExpiredIteratorException`.
@@ -210,9 +192,7 @@ impl Region {
     /// Limits what is written to a table; the burst is one second's worth. What does not fit comes back as
     /// `UnprocessedItems`, or as `ProvisionedThroughputExceededException` when nothing fits.
     pub fn limit_writes(&self, table: &str, items_per_second: f64) {
-        self.site
-            .limits
-            .set(table, items_per_second, self.site.clock.now_ms());
+        self.site.limits.set(table, items_per_second, self.site.clock.now_ms());
     }
 
     /// Takes the limit of a table away.
@@ -222,11 +202,7 @@ impl Region {
 
     /// Calls `observer` after every write that succeeded, also one whose answer the client never got.
     pub fn on_write(&self, observer: Observer) {
-        self.site
-            .observers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(observer);
+        self.site.observers.write().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 
     /// How many requests of an operation arrived, those that met a fault included.
@@ -238,14 +214,7 @@ impl Region {
     /// once when their `GetRecords` calls interleave.
     pub fn max_readers(&self, table: &str) -> usize {
         let table = self.site.table(table);
-        let most = |table: Arc<Table>| {
-            table
-                .state()
-                .streams
-                .iter()
-                .map(|stream| stream.most_readers())
-                .max()
-        };
+        let most = |table: Arc<Table>| table.state().streams.iter().map(|stream| stream.most_readers()).max();
         table.and_then(most).unwrap_or(0)
     }
 
@@ -257,19 +226,10 @@ impl Region {
     /// [`Error::NotEmbedded`] and [`Error::Sweep`].
     pub async fn sweep_ttl(&self) -> Result<usize, Error> {
         let database = self.site.embedded.clone().ok_or(Error::NotEmbedded)?;
-        let swept = self
-            .site
-            .runtime
-            .spawn_blocking(move || database.sweep_ttl())
-            .await;
+        let swept = self.site.runtime.spawn_blocking(move || database.sweep_ttl()).await;
         let swept = swept.map_err(|source| Error::Interrupted { source })?;
-        self.site
-            .tables()
-            .iter()
-            .for_each(|table| table.nudge.notify_one());
-        swept.map_err(|source| Error::Sweep {
-            source: source.into(),
-        })
+        self.site.tables().iter().for_each(|table| table.nudge.notify_one());
+        swept.map_err(|source| Error::Sweep { source: source.into() })
     }
 
     async fn reshape<T: Send + 'static>(
@@ -278,13 +238,9 @@ impl Region {
         reshape: impl FnOnce(&mut Lineage, u64) -> Result<T, lineage::Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.alter(table, move |state, region, name| {
-            let stream = state.current().ok_or_else(|| Error::NoStream {
-                table: name.to_owned(),
-            })?;
+            let stream = state.current().ok_or_else(|| Error::NoStream { table: name.to_owned() })?;
             let now_ms = region.clock.now_ms();
-            reshape(&mut stream.lineage, now_ms).map_err(|source| Error::Shard {
-                source: source.into(),
-            })
+            reshape(&mut stream.lineage, now_ms).map_err(|source| Error::Shard { source: source.into() })
         })
         .await
     }
@@ -302,10 +258,7 @@ impl Region {
                 None => region.track(&name).await?,
             };
             let drained = region.pump(&table).drain(Extent::Everything).await;
-            drained.map_err(|source| Error::Drain {
-                table: name.clone(),
-                source: source.into(),
-            })?;
+            drained.map_err(|source| Error::Drain { table: name.clone(), source: source.into() })?;
             let mut state = table.state();
             alter(&mut state, &region, &name)
         });

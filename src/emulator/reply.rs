@@ -28,11 +28,7 @@ impl Reply {
     pub(super) fn json(body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-        Self {
-            status: StatusCode::OK,
-            headers,
-            body: body.into(),
-        }
+        Self { status: StatusCode::OK, headers, body: body.into() }
     }
 
     /// A refusal of the client's request: 400 with the exception's name and a message.
@@ -42,10 +38,7 @@ impl Reply {
 
     pub(super) fn failure(status: StatusCode, code: &str, message: &str) -> Self {
         let body = serde_json::json!({ "__type": qualified(code), "message": message });
-        Self {
-            status,
-            ..Self::json(body.to_string())
-        }
+        Self { status, ..Self::json(body.to_string()) }
     }
 
     /// Puts another body in place, and drops the checksum of the old one.
@@ -108,15 +101,8 @@ impl Payload {
 
     /// The same body, of which only the first half is ever sent.
     pub(super) fn truncated(self) -> Self {
-        let data = self
-            .data
-            .map(|data| data.slice(..data.len() / 2))
-            .filter(|data| !data.is_empty());
-        Self {
-            data,
-            announced: self.announced,
-            end: End::Flush,
-        }
+        let data = self.data.map(|data| data.slice(..data.len() / 2)).filter(|data| !data.is_empty());
+        Self { data, announced: self.announced, end: End::Flush }
     }
 }
 

@@ -39,13 +39,8 @@ struct Named<'a> {
 impl Request {
     /// The operation without its service prefix; empty when there is none.
     pub(super) fn operation(&self) -> &str {
-        let target = self
-            .headers
-            .get("x-amz-target")
-            .and_then(|target| target.to_str().ok());
-        target
-            .and_then(|target| target.rsplit('.').next())
-            .unwrap_or_default()
+        let target = self.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+        target.and_then(|target| target.rsplit('.').next()).unwrap_or_default()
     }
 
     /// The tables it names, sorted, each once for each time a transaction names it; none when it cannot be told.
@@ -56,19 +51,10 @@ impl Request {
         let singles = [names.table_name, names.stream_arn, names.shard_iterator];
         let singles = singles.into_iter().flatten().map(Cow::into_owned);
         let batch = names.request_items.unwrap_or_default().into_keys();
-        let actions = names
-            .transact_items
-            .unwrap_or_default()
-            .into_iter()
-            .flat_map(BTreeMap::into_values);
-        let actions = actions
-            .filter_map(|action| action.table_name)
-            .map(Cow::into_owned);
-        let mut tables: Vec<String> = singles
-            .chain(batch)
-            .chain(actions)
-            .map(|name| arn::table_name(&name).to_owned())
-            .collect();
+        let actions = names.transact_items.unwrap_or_default().into_iter().flat_map(BTreeMap::into_values);
+        let actions = actions.filter_map(|action| action.table_name).map(Cow::into_owned);
+        let mut tables: Vec<String> =
+            singles.chain(batch).chain(actions).map(|name| arn::table_name(&name).to_owned()).collect();
         tables.sort();
         tables
     }
@@ -95,35 +81,20 @@ mod tests {
 
     fn tables(body: &'static str) -> Vec<String> {
         let (method, headers) = (Method::POST, HeaderMap::new());
-        Request {
-            method,
-            path: "/".to_owned(),
-            headers,
-            body: Bytes::from_static(body.as_bytes()),
-        }
-        .tables()
+        Request { method, path: "/".to_owned(), headers, body: Bytes::from_static(body.as_bytes()) }.tables()
     }
 
     #[test]
     fn tables_are_found_wherever_a_request_names_them() {
         assert_eq!(tables(r#"{"TableName":"t","Item":{}}"#), ["t"]);
-        assert_eq!(
-            tables(r#"{"TableName":"arn:aws:dynamodb:eu-west-1:0:table/t"}"#),
-            ["t"]
-        );
+        assert_eq!(tables(r#"{"TableName":"arn:aws:dynamodb:eu-west-1:0:table/t"}"#), ["t"]);
         assert_eq!(tables(r#"{"RequestItems":{"b":[],"a":[{}]}}"#), ["a", "b"]);
         assert_eq!(
             tables(r#"{"TransactItems":[{"Put":{"TableName":"t","Item":{}}},{"Delete":{"TableName":"t"}}]}"#),
             ["t", "t"]
         );
-        assert_eq!(
-            tables(r#"{"StreamArn":"arn:aws:dynamodb:x:0:table/s/stream/1"}"#),
-            ["s"]
-        );
-        assert_eq!(
-            tables(r#"{"ShardIterator":"arn:aws:dynamodb:x:0:table/s/stream/1|1|abc"}"#),
-            ["s"]
-        );
+        assert_eq!(tables(r#"{"StreamArn":"arn:aws:dynamodb:x:0:table/s/stream/1"}"#), ["s"]);
+        assert_eq!(tables(r#"{"ShardIterator":"arn:aws:dynamodb:x:0:table/s/stream/1|1|abc"}"#), ["s"]);
         assert!(tables("{}").is_empty() && tables("no JSON").is_empty());
     }
 }

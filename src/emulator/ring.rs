@@ -13,10 +13,7 @@ impl Range {
         let count = u64::from(count.max(1));
         let edge = |index: u64| (index << 32) / count;
         (0..count)
-            .map(|index| Range {
-                first: narrow(edge(index)),
-                last: narrow(edge(index + 1) - 1),
-            })
+            .map(|index| Range { first: narrow(edge(index)), last: narrow(edge(index + 1) - 1) })
             .collect()
     }
 
@@ -26,16 +23,7 @@ impl Range {
             return None;
         }
         let middle = self.first + (self.last - self.first) / 2;
-        Some((
-            Range {
-                first: self.first,
-                last: middle,
-            },
-            Range {
-                first: middle + 1,
-                last: self.last,
-            },
-        ))
+        Some((Range { first: self.first, last: middle }, Range { first: middle + 1, last: self.last }))
     }
 
     #[cfg(test)]
@@ -99,10 +87,7 @@ mod tests {
         let mut hits = [0_u32; 8];
         for index in 0..800 {
             let position = position(format!(r#"{{"S":"item-{index:05}"}}"#).as_bytes());
-            let owner = ranges
-                .iter()
-                .position(|range| range.contains(position))
-                .expect("ring is covered");
+            let owner = ranges.iter().position(|range| range.contains(position)).expect("ring is covered");
             hits[owner] += 1;
         }
         assert!(hits.iter().all(|count| (50..=150).contains(count)), "{hits:?}");

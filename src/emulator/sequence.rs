@@ -20,10 +20,7 @@ impl Sequence {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits = !text.is_empty() && text.len() <= MAX_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten()?;
-        Some(Self {
-            number,
-            width: text.len(),
-        })
+        Some(Self { number, width: text.len() })
     }
 
     pub(super) fn number(self) -> u128 {
@@ -31,10 +28,7 @@ impl Sequence {
     }
 
     pub(super) fn next(self) -> Self {
-        Self {
-            number: self.number.saturating_add(1),
-            width: self.width,
-        }
+        Self { number: self.number.saturating_add(1), width: self.width }
     }
 }
 

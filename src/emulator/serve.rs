@@ -69,9 +69,8 @@ async fn connection(site: Arc<Site>, stream: TcpStream) {
             answered
         })
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service);
+    let mut connection =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
         () = site.stop.cancelled() => {
@@ -90,21 +89,9 @@ async fn connection(site: Arc<Site>, stream: TcpStream) {
 
 async fn answer(site: Arc<Site>, request: hyper::Request<Incoming>) -> Result<Response<Payload>, Dropped> {
     let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map_err(|error| Dropped(Some(error)))?
-        .to_bytes();
-    let path = head
-        .uri
-        .path_and_query()
-        .map_or_else(|| "/".to_owned(), ToString::to_string);
-    let request = Request {
-        method: head.method,
-        path,
-        headers: head.headers,
-        body,
-    };
+    let body = body.collect().await.map_err(|error| Dropped(Some(error)))?.to_bytes();
+    let path = head.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let request = Request { method: head.method, path, headers: head.headers, body };
     let request_id = site.count(request.operation());
     match judge(&site, request).await {
         Outcome::Answer(reply) => Ok(reply.into_response(request_id)),
@@ -126,11 +113,7 @@ async fn judge(site: &Arc<Site>, request: Request) -> Outcome {
         Fault::Throttle { exception, reasons } => fault::throttled(exception, &reasons),
         Fault::Status(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Reply::failure(
-                status,
-                "InternalServerError",
-                "The server encountered an internal error",
-            )
+            Reply::failure(status, "InternalServerError", "The server encountered an internal error")
         }
         Fault::Refuse { code, message } => Reply::refusal(&code, &message),
         Fault::Poison { .. } => {
@@ -165,17 +148,9 @@ async fn judge(site: &Arc<Site>, request: Request) -> Outcome {
 async fn apply(site: &Arc<Site>, request: Request) -> Reply {
     let handled = {
         let site = Arc::clone(site);
-        site.tasks
-            .clone()
-            .spawn(async move { dispatch(&site, request).await })
+        site.tasks.clone().spawn(async move { dispatch(&site, request).await })
     };
-    let failed = |_| {
-        Reply::failure(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalServerError",
-            "interrupted",
-        )
-    };
+    let failed = |_| Reply::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "interrupted");
     handled.await.unwrap_or_else(failed)
 }
 
@@ -185,14 +160,7 @@ async fn apply_part(site: &Arc<Site>, request: Request, keep: impl FnMut(&str) -
         Division::All => apply(site, request).await,
         Division::Nothing => exceeded(site, &request),
         Division::Parts { applied, returned } => {
-            let reply = apply(
-                site,
-                Request {
-                    body: applied,
-                    ..request
-                },
-            )
-            .await;
+            let reply = apply(site, Request { body: applied, ..request }).await;
             with_returned(reply, &returned)
         }
     }
@@ -208,11 +176,8 @@ fn with_returned(reply: Reply, returned: &Bytes) -> Reply {
 
 /// What the service says when no item of a request fits the table's throughput.
 fn exceeded(site: &Site, request: &Request) -> Reply {
-    let reasons: Vec<fault::Reason> = request
-        .tables()
-        .iter()
-        .map(|table| site.table_limit_reason(table))
-        .collect();
+    let reasons: Vec<fault::Reason> =
+        request.tables().iter().map(|table| site.table_limit_reason(table)).collect();
     fault::throttled(Throttle::ProvisionedThroughputExceeded, &reasons)
 }
 
@@ -240,10 +205,7 @@ async fn write(site: &Arc<Site>, operation: &str, mut request: Request) -> Reply
             match batch::divide(&request.body, |table| site.admits(table)) {
                 Division::All => {}
                 Division::Nothing => return exceeded(site, &request),
-                Division::Parts {
-                    applied,
-                    returned: rest,
-                } => {
+                Division::Parts { applied, returned: rest } => {
                     request.body = applied;
                     returned = Some(rest);
                 }

@@ -82,16 +82,7 @@ impl fmt::Debug for Site {
 
 impl Site {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            name,
-            address,
-            config,
-            upstream,
-            embedded,
-            mut rng,
-            stop,
-            tasks,
-        } = parts;
+        let Parts { name, address, config, upstream, embedded, mut rng, stop, tasks } = parts;
         Self {
             name: name.into(),
             address,
@@ -165,14 +156,8 @@ impl Site {
     }
 
     pub(super) fn table_limit_reason(&self, table: &str) -> Reason {
-        let resource = arn::in_region(
-            &format!("arn:aws:dynamodb:x:000000000000:table/{table}"),
-            &self.name,
-        );
-        Reason {
-            reason: "TableWriteProvisionedThroughputExceeded".to_owned(),
-            resource,
-        }
+        let resource = arn::in_region(&format!("arn:aws:dynamodb:x:000000000000:table/{table}"), &self.name);
+        Reason { reason: "TableWriteProvisionedThroughputExceeded".to_owned(), resource }
     }
 
     /// Waits, but no longer than the region runs. Whether it waited to the end.
@@ -185,31 +170,18 @@ impl Site {
 
     /// Passes a request on as it is.
     pub(super) async fn forward(&self, request: Request) -> Reply {
-        let Request {
-            method,
-            path,
-            headers,
-            body,
-        } = request;
-        self.upstream
-            .forward(method, &path, headers, body)
-            .await
-            .unwrap_or_else(|error| {
-                tracing::warn!(error = %error, region = %self.name, "request not passed on");
-                let message = "The server behind the emulator cannot be reached";
-                Reply::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
-            })
+        let Request { method, path, headers, body } = request;
+        self.upstream.forward(method, &path, headers, body).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %error, region = %self.name, "request not passed on");
+            let message = "The server behind the emulator cannot be reached";
+            Reply::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
+        })
     }
 
     /// After a write succeeded: its records are about to be in the real stream.
     pub(super) fn wrote(&self, operation: &str, body: &[u8]) {
         self.tracked().values().for_each(|table| table.nudge.notify_one());
-        for observer in self
-            .observers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for observer in self.observers.read().unwrap_or_else(PoisonError::into_inner).iter() {
             observer(operation, body);
         }
     }
@@ -219,10 +191,7 @@ impl Site {
         let identity =
             upstream::identity(&request.headers).unwrap_or_else(|| upstream::anonymous(&self.name));
         let table = request.tables().first().and_then(|name| self.table(name));
-        if let Some(table) = table
-            .as_ref()
-            .filter(|_| matches!(operation, "UpdateTable" | "DeleteTable"))
-        {
+        if let Some(table) = table.as_ref().filter(|_| matches!(operation, "UpdateTable" | "DeleteTable")) {
             // What was written before must be taken over while the stream can still be read.
             if let Err(error) = self.pump(table).drain(Extent::Everything).await {
                 tracing::warn!(table = %table.name, error = %error, "stream not drained");
@@ -246,20 +215,13 @@ impl Site {
     pub(super) async fn track(self: &Arc<Self>, name: &str) -> Result<Arc<Table>, Error> {
         let identity = upstream::anonymous(&self.name);
         let body = serde_json::json!({ "TableName": name }).to_string();
-        let answer = self
-            .upstream
-            .call("DynamoDB_20120810", "DescribeTable", &identity, body)
-            .await;
-        let answer = answer.map_err(|source| Error::Describe {
-            table: name.to_owned(),
-            source: source.into(),
-        })?;
+        let answer = self.upstream.call("DynamoDB_20120810", "DescribeTable", &identity, body).await;
+        let answer =
+            answer.map_err(|source| Error::Describe { table: name.to_owned(), source: source.into() })?;
         if let Ok(described) = serde_json::from_slice::<Described>(&answer) {
             self.adopt(&described.table, identity);
         }
-        self.table(name).ok_or_else(|| Error::NoStream {
-            table: name.to_owned(),
-        })
+        self.table(name).ok_or_else(|| Error::NoStream { table: name.to_owned() })
     }
 
     fn adopt(self: &Arc<Self>, description: &Description, identity: HeaderMap) {
@@ -271,13 +233,8 @@ impl Site {
             None => {
                 let table = Arc::new(Table::new(name));
                 tracked.insert(name.clone(), Arc::clone(&table));
-                let poll = if self.embedded.is_some() {
-                    EMBEDDED_POLL
-                } else {
-                    ENDPOINT_POLL
-                };
-                self.tasks
-                    .spawn_on(self.pump(&table).run(poll, self.stop.clone()), &self.runtime);
+                let poll = if self.embedded.is_some() { EMBEDDED_POLL } else { ENDPOINT_POLL };
+                self.tasks.spawn_on(self.pump(&table).run(poll, self.stop.clone()), &self.runtime);
                 table
             }
         };

@@ -107,14 +107,10 @@ fn refusal(error: lineage::Error) -> Box<Reply> {
             "TrimmedDataAccessException",
             format!("The operation attempted to read past the oldest stream record in shard {shard}"),
         ),
-        lineage::Error::Beyond(shard) => (
-            "ValidationException",
-            format!("Invalid SequenceNumber: not within shard {shard}"),
-        ),
-        error => (
-            "ResourceNotFoundException",
-            format!("Requested resource not found: {error}"),
-        ),
+        lineage::Error::Beyond(shard) => {
+            ("ValidationException", format!("Invalid SequenceNumber: not within shard {shard}"))
+        }
+        error => ("ResourceNotFoundException", format!("Requested resource not found: {error}")),
     };
     Box::new(Reply::refusal(code, &message))
 }
@@ -131,9 +127,7 @@ async fn table_of(site: &Arc<Site>, stream_arn: &str) -> Result<Arc<Table>, Box<
 
 /// The stream, with its retention applied up to now.
 fn stream_in<'s>(site: &Site, state: &'s mut State, stream_arn: &str) -> Result<&'s mut Stream, Box<Reply>> {
-    let stream = state
-        .stream(stream_arn)
-        .ok_or_else(|| unknown_stream(stream_arn))?;
+    let stream = state.stream(stream_arn).ok_or_else(|| unknown_stream(stream_arn))?;
     stream.lineage.expire(site.horizon_ms());
     Ok(stream)
 }
@@ -147,22 +141,15 @@ async fn describe_stream(site: &Arc<Site>, body: &[u8]) -> Answer {
         Some(limit) => usize::try_from(limit).unwrap_or(page).min(page),
     };
     let filter = request.shard_filter.filter(|_| site.config.child_shards_filter);
-    if filter
-        .as_ref()
-        .is_some_and(|filter| filter.r#type.as_deref() != Some("CHILD_SHARDS"))
-    {
+    if filter.as_ref().is_some_and(|filter| filter.r#type.as_deref() != Some("CHILD_SHARDS")) {
         return Err(invalid("ShardFilter.Type must be CHILD_SHARDS"));
     }
     let table = table_of(site, &request.stream_arn).await?;
     let mut state = table.state();
     let stream = stream_in(site, &mut state, &request.stream_arn)?;
     let listing = match filter {
-        Some(filter) => stream
-            .lineage
-            .children(filter.shard_id.as_deref().unwrap_or_default()),
-        None => stream
-            .lineage
-            .list(request.exclusive_start_shard_id.as_deref(), limit),
+        Some(filter) => stream.lineage.children(filter.shard_id.as_deref().unwrap_or_default()),
+        None => stream.lineage.list(request.exclusive_start_shard_id.as_deref(), limit),
     };
     let shards: Vec<serde_json::Value> = listing.shards.iter().map(render_shard).collect();
     let mut description = serde_json::json!({
@@ -178,9 +165,7 @@ async fn describe_stream(site: &Arc<Site>, body: &[u8]) -> Answer {
     if let Some(last) = listing.last_evaluated {
         description["LastEvaluatedShardId"] = last.into();
     }
-    Ok(Reply::json(
-        serde_json::json!({ "StreamDescription": description }).to_string(),
-    ))
+    Ok(Reply::json(serde_json::json!({ "StreamDescription": description }).to_string()))
 }
 
 fn render_shard(shard: &Listed) -> serde_json::Value {
@@ -216,9 +201,7 @@ async fn get_shard_iterator(site: &Arc<Site>, body: &[u8]) -> Answer {
         epoch: site.epoch(),
         chain: site.next_chain(),
     };
-    Ok(Reply::json(
-        serde_json::json!({ "ShardIterator": iterator.encode() }).to_string(),
-    ))
+    Ok(Reply::json(serde_json::json!({ "ShardIterator": iterator.encode() }).to_string()))
 }
 
 fn start_of(site: &Site, request: &GetShardIterator<'_>) -> Result<Start, Box<Reply>> {
@@ -237,9 +220,7 @@ fn start_of(site: &Site, request: &GetShardIterator<'_>) -> Result<Start, Box<Re
         other => return Err(invalid(&format!("Invalid ShardIteratorType: {other}"))),
     };
     if request.sequence_number.is_some() {
-        return Err(invalid(
-            "SequenceNumber should not be passed for this iterator type",
-        ));
+        return Err(invalid("SequenceNumber should not be passed for this iterator type"));
     }
     Ok(start)
 }
@@ -273,35 +254,23 @@ fn get_records(site: &Arc<Site>, body: &[u8]) -> Answer {
         return Err(Box::new(Reply::refusal("ExpiredIteratorException", message)));
     }
     let page = page_of(site, &iterator, limit.min(site.config.page_records))?;
-    let next = page.next_after_exclusive.map(|after_exclusive| {
-        Iterator {
-            after_exclusive,
-            issued_ms: now_ms,
-            ..iterator
-        }
-        .encode()
-    });
+    let next = page
+        .next_after_exclusive
+        .map(|after_exclusive| Iterator { after_exclusive, issued_ms: now_ms, ..iterator }.encode());
     Ok(Reply::json(render_page(&page, next.as_deref())))
 }
 
 fn page_of(site: &Site, iterator: &Iterator, limit: usize) -> Result<Page, Box<Reply>> {
     let unknown = || unknown_stream(&iterator.stream_arn);
-    let table = site
-        .table(arn::table_name(&iterator.stream_arn))
-        .ok_or_else(unknown)?;
+    let table = site.table(arn::table_name(&iterator.stream_arn)).ok_or_else(unknown)?;
     let mut state = table.state();
     let stream = stream_in(site, &mut state, &iterator.stream_arn)?;
     stream.saw_reader(&iterator.shard_id, iterator.chain);
     let after = iterator.after_exclusive;
-    let page = stream
-        .lineage
-        .page(&iterator.shard_id, after, limit, site.config.page_bytes)
-        .map_err(refusal)?;
+    let page =
+        stream.lineage.page(&iterator.shard_id, after, limit, site.config.page_bytes).map_err(refusal)?;
     if !page.bodies.is_empty() && site.chance(site.config.empty_pages) {
-        return Ok(Page {
-            bodies: Vec::new(),
-            next_after_exclusive: Some(after),
-        });
+        return Ok(Page { bodies: Vec::new(), next_after_exclusive: Some(after) });
     }
     Ok(page)
 }
@@ -343,22 +312,12 @@ async fn list_streams(site: &Arc<Site>, body: &[u8]) -> Answer {
         }
     }
     let begin = request.exclusive_start_stream_arn.and_then(|start| {
-        streams
-            .iter()
-            .position(|stream| stream["StreamArn"] == start.as_ref())
-            .map(|index| index + 1)
+        streams.iter().position(|stream| stream["StreamArn"] == start.as_ref()).map(|index| index + 1)
     });
-    let mut page: Vec<_> = streams
-        .into_iter()
-        .skip(begin.unwrap_or(0))
-        .take(limit + 1)
-        .collect();
+    let mut page: Vec<_> = streams.into_iter().skip(begin.unwrap_or(0)).take(limit + 1).collect();
     let more = page.len() > limit;
     page.truncate(limit);
-    let last = page
-        .last()
-        .filter(|_| more)
-        .map(|stream| stream["StreamArn"].clone());
+    let last = page.last().filter(|_| more).map(|stream| stream["StreamArn"].clone());
     let mut answer = serde_json::json!({ "Streams": page });
     if let Some(last) = last {
         answer["LastEvaluatedStreamArn"] = last;

@@ -86,14 +86,8 @@ pub(super) struct Stream {
 impl Description {
     /// The real stream the table has now.
     fn source(&self) -> Option<(&str, &str)> {
-        let specification = self
-            .stream_specification
-            .as_ref()
-            .filter(|stream| stream.stream_enabled)?;
-        let view_type = specification
-            .stream_view_type
-            .as_deref()
-            .unwrap_or("NEW_AND_OLD_IMAGES");
+        let specification = self.stream_specification.as_ref().filter(|stream| stream.stream_enabled)?;
+        let view_type = specification.stream_view_type.as_deref().unwrap_or("NEW_AND_OLD_IMAGES");
         Some((self.latest_stream_arn.as_deref()?, view_type))
     }
 
@@ -103,9 +97,7 @@ impl Description {
 
     fn hash_key(&self) -> Option<String> {
         let keys: Vec<Key> = serde_json::from_str(self.key_schema.as_ref()?.get()).ok()?;
-        keys.into_iter()
-            .find(|key| key.key_type == "HASH")
-            .map(|key| key.attribute_name)
+        keys.into_iter().find(|key| key.key_type == "HASH").map(|key| key.attribute_name)
     }
 }
 
@@ -179,10 +171,8 @@ impl State {
         let stream = self.current().filter(|stream| stream.enabled)?;
         stream.enabled = false;
         stream.lineage.close(birth.now_ms);
-        let table_arn = stream
-            .arn
-            .split_once("/stream/")
-            .map_or_else(String::new, |(table, _)| table.to_owned());
+        let table_arn =
+            stream.arn.split_once("/stream/").map_or_else(String::new, |(table, _)| table.to_owned());
         let (view_type, key_schema) = (stream.view_type.clone(), stream.key_schema.clone());
         Some(self.begin(&table_arn, view_type, key_schema, birth))
     }
@@ -235,22 +225,14 @@ impl Stream {
     }
 
     pub(super) fn most_readers(&self) -> usize {
-        self.readers
-            .values()
-            .map(Readers::most_at_once)
-            .max()
-            .unwrap_or(0)
+        self.readers.values().map(Readers::most_at_once).max().unwrap_or(0)
     }
 }
 
 /// A stream label: the time it was made, as the service writes it.
 fn label(ms: u64) -> String {
-    let time = i64::try_from(ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    time.unwrap_or_default()
-        .strftime("%Y-%m-%dT%H:%M:%S%.3f")
-        .to_string()
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S%.3f").to_string()
 }
 
 #[cfg(test)]
@@ -272,13 +254,7 @@ mod tests {
 
     fn birth(now_ms: u64) -> Birth<'static> {
         let rng = fastrand::Rng::with_seed(1);
-        Birth {
-            region: "eu-west-1",
-            now_ms,
-            shards: 2,
-            rng,
-            inconsistent: false,
-        }
+        Birth { region: "eu-west-1", now_ms, shards: 2, rng, inconsistent: false }
     }
 
     #[test]
@@ -289,44 +265,23 @@ mod tests {
     #[test]
     fn a_new_source_closes_the_old_stream_and_begins_another() {
         let table = Table::new("t");
-        table.adopt(
-            &description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")),
-            HeaderMap::new(),
-            birth(5),
-        );
-        table.adopt(
-            &description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")),
-            HeaderMap::new(),
-            birth(6),
-        );
+        table.adopt(&description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")), HeaderMap::new(), birth(5));
+        table.adopt(&description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")), HeaderMap::new(), birth(6));
         assert_eq!(table.state().streams.len(), 1);
         assert_eq!(table.state().hash_key, "pk");
-        table.adopt(
-            &description(Some("arn:aws:dynamodb:x:0:table/t/stream/2")),
-            HeaderMap::new(),
-            birth(6),
-        );
+        table.adopt(&description(Some("arn:aws:dynamodb:x:0:table/t/stream/2")), HeaderMap::new(), birth(6));
         let state = table.state();
-        let [old, new] = state.streams.as_slice() else {
-            panic!("two streams")
-        };
+        let [old, new] = state.streams.as_slice() else { panic!("two streams") };
         assert!(!old.enabled && new.enabled);
         assert!(old.lineage.shards().all(|shard| !shard.is_open()));
-        assert_eq!(
-            new.arn,
-            format!("arn:aws:dynamodb:eu-west-1:0:table/t/stream/{}", label(6))
-        );
+        assert_eq!(new.arn, format!("arn:aws:dynamodb:eu-west-1:0:table/t/stream/{}", label(6)));
         assert_ne!(old.arn, new.arn);
     }
 
     #[test]
     fn a_table_without_a_stream_keeps_its_old_one_closed() {
         let table = Table::new("t");
-        table.adopt(
-            &description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")),
-            HeaderMap::new(),
-            birth(5),
-        );
+        table.adopt(&description(Some("arn:aws:dynamodb:x:0:table/t/stream/1")), HeaderMap::new(), birth(5));
         table.adopt(&description(None), HeaderMap::new(), birth(6));
         let mut state = table.state();
         assert_eq!(state.source, None);

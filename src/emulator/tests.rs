@@ -38,12 +38,7 @@ impl Bench {
         let (tables, streams) = clients(emulator.region(REGION));
         create_table(&tables, TABLE).await;
         let arn = stream_arn(&tables, TABLE).await.expect("the table is streamed");
-        Self {
-            emulator,
-            tables,
-            streams,
-            arn,
-        }
+        Self { emulator, tables, streams, arn }
     }
 
     fn region(&self) -> &Region {
@@ -65,12 +60,8 @@ impl Bench {
     async fn put_many(&self, values: std::ops::Range<usize>, keys: usize) {
         let values: Vec<usize> = values.collect();
         for batch in values.chunks(25.min(keys)) {
-            let items = batch
-                .iter()
-                .map(|value| (format!("key-{:04}", value % keys), *value));
-            let written = write_batch(&self.tables, items)
-                .await
-                .expect("the batch is written");
+            let items = batch.iter().map(|value| (format!("key-{:04}", value % keys), *value));
+            let written = write_batch(&self.tables, items).await.expect("the batch is written");
             assert!(written.is_empty(), "nothing comes back");
         }
     }
@@ -80,14 +71,8 @@ impl Bench {
     }
 
     async fn iterator(&self, shard_id: &str, kind: ShardIteratorType, sequence: Option<&str>) -> String {
-        let request = self
-            .streams
-            .get_shard_iterator()
-            .stream_arn(&self.arn)
-            .shard_id(shard_id);
-        let request = request
-            .shard_iterator_type(kind)
-            .set_sequence_number(sequence.map(str::to_owned));
+        let request = self.streams.get_shard_iterator().stream_arn(&self.arn).shard_id(shard_id);
+        let request = request.shard_iterator_type(kind).set_sequence_number(sequence.map(str::to_owned));
         let answer = request.send().await.expect("an iterator");
         answer.shard_iterator.expect("an iterator")
     }
@@ -104,12 +89,7 @@ impl Bench {
 }
 
 fn config() -> Config {
-    Config {
-        regions: vec![REGION.to_owned()],
-        initial_shards: 1,
-        seed: 11,
-        ..Config::default()
-    }
+    Config { regions: vec![REGION.to_owned()], initial_shards: 1, seed: 11, ..Config::default() }
 }
 
 fn clients(region: &Region) -> (Tables, Streams) {
@@ -133,14 +113,9 @@ fn clients(region: &Region) -> (Tables, Streams) {
 }
 
 async fn create_table(tables: &Tables, name: &str) {
-    let key = KeySchemaElement::builder()
-        .attribute_name("pk")
-        .key_type(KeyType::Hash)
-        .build();
-    let attribute = AttributeDefinition::builder()
-        .attribute_name("pk")
-        .attribute_type(ScalarAttributeType::S)
-        .build();
+    let key = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash).build();
+    let attribute =
+        AttributeDefinition::builder().attribute_name("pk").attribute_type(ScalarAttributeType::S).build();
     tables
         .create_table()
         .table_name(name)
@@ -156,19 +131,11 @@ async fn create_table(tables: &Tables, name: &str) {
 fn stream_specification(enabled: bool) -> StreamSpecification {
     let specification = StreamSpecification::builder().stream_enabled(enabled);
     let view = Some(StreamViewType::NewAndOldImages).filter(|_| enabled);
-    specification
-        .set_stream_view_type(view)
-        .build()
-        .expect("a specification")
+    specification.set_stream_view_type(view).build().expect("a specification")
 }
 
 async fn stream_arn(tables: &Tables, name: &str) -> Option<String> {
-    let described = tables
-        .describe_table()
-        .table_name(name)
-        .send()
-        .await
-        .expect("the table is described");
+    let described = tables.describe_table().table_name(name).send().await.expect("the table is described");
     described.table.expect("a table").latest_stream_arn
 }
 
@@ -181,30 +148,17 @@ async fn write_batch(
         let put = PutRequest::builder()
             .item("pk", AttributeValue::S(key))
             .item("value", AttributeValue::N(value.to_string()));
-        WriteRequest::builder()
-            .put_request(put.build().expect("an item"))
-            .build()
+        WriteRequest::builder().put_request(put.build().expect("an item")).build()
     });
-    let answer = tables
-        .batch_write_item()
-        .request_items(TABLE, requests.collect())
-        .send()
-        .await?;
-    Ok(answer
-        .unprocessed_items
-        .unwrap_or_default()
-        .remove(TABLE)
-        .unwrap_or_default())
+    let answer = tables.batch_write_item().request_items(TABLE, requests.collect()).send().await?;
+    Ok(answer.unprocessed_items.unwrap_or_default().remove(TABLE).unwrap_or_default())
 }
 
 async fn describe(streams: &Streams, arn: &str) -> Vec<Shard> {
     let mut shards = Vec::new();
     let mut start = None;
     loop {
-        let request = streams
-            .describe_stream()
-            .stream_arn(arn)
-            .set_exclusive_start_shard_id(start);
+        let request = streams.describe_stream().stream_arn(arn).set_exclusive_start_shard_id(start);
         let answer = request.send().await.expect("the stream is described");
         let description = answer.stream_description.expect("a description");
         shards.extend(description.shards.unwrap_or_default());
@@ -217,20 +171,11 @@ async fn describe(streams: &Streams, arn: &str) -> Vec<Shard> {
 
 async fn read(streams: &Streams, arn: &str, shard_id: &str) -> Vec<Record> {
     let kind = ShardIteratorType::TrimHorizon;
-    let begun = streams
-        .get_shard_iterator()
-        .stream_arn(arn)
-        .shard_id(shard_id)
-        .shard_iterator_type(kind);
+    let begun = streams.get_shard_iterator().stream_arn(arn).shard_id(shard_id).shard_iterator_type(kind);
     let mut iterator = begun.send().await.expect("an iterator").shard_iterator;
     let mut records = Vec::new();
     while let Some(current) = iterator {
-        let page = streams
-            .get_records()
-            .shard_iterator(current)
-            .send()
-            .await
-            .expect("a page");
+        let page = streams.get_records().shard_iterator(current).send().await.expect("a page");
         let page_records = page.records.unwrap_or_default();
         let empty = page_records.is_empty();
         records.extend(page_records);
@@ -241,10 +186,7 @@ async fn read(streams: &Streams, arn: &str, shard_id: &str) -> Vec<Record> {
 
 async fn walk(streams: &Streams, arn: &str) -> Vec<Record> {
     let mut waiting = describe(streams, arn).await;
-    let known: HashSet<String> = waiting
-        .iter()
-        .filter_map(|shard| shard.shard_id.clone())
-        .collect();
+    let known: HashSet<String> = waiting.iter().filter_map(|shard| shard.shard_id.clone()).collect();
     let mut done = HashSet::new();
     let mut records = Vec::new();
     while !waiting.is_empty() {
@@ -263,33 +205,17 @@ async fn walk(streams: &Streams, arn: &str) -> Vec<Record> {
 }
 
 fn key_of(record: &Record) -> String {
-    let keys = record
-        .dynamodb
-        .as_ref()
-        .and_then(|change| change.keys.as_ref())
-        .expect("keys");
+    let keys = record.dynamodb.as_ref().and_then(|change| change.keys.as_ref()).expect("keys");
     keys["pk"].as_s().expect("a text key").clone()
 }
 
 fn value_of(record: &Record) -> usize {
-    let image = record
-        .dynamodb
-        .as_ref()
-        .and_then(|change| change.new_image.as_ref())
-        .expect("a new image");
-    image["value"]
-        .as_n()
-        .expect("a number")
-        .parse()
-        .expect("a number")
+    let image = record.dynamodb.as_ref().and_then(|change| change.new_image.as_ref()).expect("a new image");
+    image["value"].as_n().expect("a number").parse().expect("a number")
 }
 
 fn sequence_of(record: &Record) -> String {
-    record
-        .dynamodb
-        .as_ref()
-        .and_then(|change| change.sequence_number.clone())
-        .expect("a sequence number")
+    record.dynamodb.as_ref().and_then(|change| change.sequence_number.clone()).expect("a sequence number")
 }
 
 /// Asserts that `records` hold each value below `count` once, and each key's values in order.

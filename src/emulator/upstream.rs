@@ -26,11 +26,7 @@ pub(super) enum Error {
     #[error("read the answer of the server behind the emulator")]
     Body(#[source] hyper::Error),
     #[error("get `{operation}` done: status {status}, {code}")]
-    Refused {
-        operation: &'static str,
-        status: u16,
-        code: String,
-    },
+    Refused { operation: &'static str, status: u16, code: String },
 }
 
 /// The code in an error body, whatever namespace precedes it.
@@ -58,10 +54,7 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self {
-            client,
-            origin: origin.trim_end_matches('/').to_owned(),
-        }
+        Self { client, origin: origin.trim_end_matches('/').to_owned() }
     }
 
     /// Sends a request on as it came, signature and host included, and gives the answer as it came.
@@ -86,11 +79,7 @@ impl Upstream {
         for name in &HOP_BY_HOP {
             head.headers.remove(name);
         }
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(Reply { status: head.status, headers: head.headers, body })
     }
 
     /// Makes a request of the emulator's own, in the name of `identity` (see [`identity`]).
@@ -103,10 +92,7 @@ impl Upstream {
     ) -> Result<Bytes, Error> {
         let mut headers = identity.clone();
         let target = header::HeaderValue::from_str(&format!("{prefix}.{operation}"));
-        headers.insert(
-            "x-amz-target",
-            target.expect("a prefix and an operation are plain words"),
-        );
+        headers.insert("x-amz-target", target.expect("a prefix and an operation are plain words"));
         headers.insert(header::CONTENT_TYPE, super::reply::CONTENT_TYPE);
         let reply = self.forward(Method::POST, "/", headers, body.into()).await?;
         if reply.status.is_success() {
@@ -114,11 +100,7 @@ impl Upstream {
         }
         let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
         let code = refusal.code.rsplit('#').next().unwrap_or_default().to_owned();
-        Err(Error::Refused {
-            operation,
-            status: reply.status.as_u16(),
-            code,
-        })
+        Err(Error::Refused { operation, status: reply.status.as_u16(), code })
     }
 }
 

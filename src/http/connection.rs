@@ -76,10 +76,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, limits: Limits
 /// again at once would only use up the processor.
 async fn refuse(error: io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    ) {
+    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         return;
     }
     tracing::warn!(%error, "http connection not accepted");

@@ -144,12 +144,7 @@ impl Bound {
         let lost = |mpsc::RecvError| Err(io::Error::other("its thread ended"));
         let result = starting.recv().unwrap_or_else(lost);
         result.map_err(|source| Error::Start { source })?;
-        Ok(Server {
-            local_addr,
-            stop,
-            ended,
-            longest_shutdown: limits.shutdown,
-        })
+        Ok(Server { local_addr, stop, ended, longest_shutdown: limits.shutdown })
     }
 
     /// Answers until `stop`, and says in `started` whether it began to.
@@ -162,9 +157,7 @@ impl Bound {
     ) {
         let router = route::router(source, self.local_addr);
         let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(self.listener)?;
                 // It is waited for, so that it is received.

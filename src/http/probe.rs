@@ -144,10 +144,7 @@ mod tests {
         let error = probe(ill, "/livez", TIMEOUT).expect_err("it said 503");
         assert_eq!(error.to_string(), "be healthy (503): lease loop stuck for 70 s");
         let elsewhere = answering(b"HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n");
-        assert!(matches!(
-            probe(elsewhere, "/livez", TIMEOUT),
-            Err(Error::Unhealthy { status: 302, .. })
-        ));
+        assert!(matches!(probe(elsewhere, "/livez", TIMEOUT), Err(Error::Unhealthy { status: 302, .. })));
     }
 
     #[test]
@@ -168,10 +165,7 @@ mod tests {
             "{silent:?}"
         );
         drop(listener);
-        assert!(matches!(
-            probe(address, "/livez", TIMEOUT),
-            Err(Error::Connect { .. })
-        ));
+        assert!(matches!(probe(address, "/livez", TIMEOUT), Err(Error::Connect { .. })));
     }
 
     #[test]

@@ -25,18 +25,9 @@ pub(super) fn router(source: Source, local_addr: SocketAddr) -> Router {
     let only_local_names = local_addr.ip().is_loopback();
     let guard = move |request: Request, next: Next| guard(only_local_names, request, next);
     Router::new()
-        .route(
-            "/",
-            get(|| asset("text/html; charset=utf-8", include_str!("page/index.html"))),
-        )
-        .route(
-            "/page/status.css",
-            get(|| asset("text/css", include_str!("page/status.css"))),
-        )
-        .route(
-            "/page/status.js",
-            get(|| asset("text/javascript", include_str!("page/status.js"))),
-        )
+        .route("/", get(|| asset("text/html; charset=utf-8", include_str!("page/index.html"))))
+        .route("/page/status.css", get(|| asset("text/css", include_str!("page/status.css"))))
+        .route("/page/status.js", get(|| asset("text/javascript", include_str!("page/status.js"))))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -62,10 +53,7 @@ async fn guard(only_local_names: bool, request: Request, next: Next) -> Response
 
 /// Whether every `Host` is a name of this very host. Browsers always send one; what sends none is no browser.
 fn named_locally(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(HOST)
-        .iter()
-        .all(|host| host.to_str().is_ok_and(is_local))
+    headers.get_all(HOST).iter().all(|host| host.to_str().is_ok_and(is_local))
 }
 
 /// `host[:port]`, where an IPv6 address stands in brackets.
@@ -101,11 +89,7 @@ async fn livez(State(source): State<Source>) -> Response {
 
 async fn readyz(State(source): State<Source>) -> Response {
     let status = (source.status)();
-    if status.ready {
-        "ready\n".into_response()
-    } else {
-        unavailable(&status.not_ready)
-    }
+    if status.ready { "ready\n".into_response() } else { unavailable(&status.not_ready) }
 }
 
 async fn status(State(source): State<Source>) -> Response {
@@ -128,15 +112,9 @@ mod tests {
 
     #[test]
     fn names_of_this_host_are_known_with_any_port() {
-        for host in [
-            "localhost",
-            "LOCALHOST:9464",
-            "127.0.0.1",
-            "127.0.0.1:80",
-            "127.9.9.9",
-            "[::1]",
-            "[::1]:9464",
-        ] {
+        for host in
+            ["localhost", "LOCALHOST:9464", "127.0.0.1", "127.0.0.1:80", "127.9.9.9", "[::1]", "[::1]:9464"]
+        {
             assert!(is_local(host), "{host}");
         }
     }

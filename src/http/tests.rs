@@ -74,9 +74,7 @@ fn source(not_ready: &'static [&str], not_alive: &'static [&str]) -> Source {
 
 fn serve_on(address: &str, source: Source, limits: Limits) -> Server {
     let bound = bind(address.parse().expect("an address")).expect("a free port");
-    bound
-        .serve_within(source, limits)
-        .expect("a thread can be started")
+    bound.serve_within(source, limits).expect("a thread can be started")
 }
 
 fn serve(source: Source) -> Server {
@@ -85,20 +83,15 @@ fn serve(source: Source) -> Server {
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", server.local_addr().port())).expect("it listens");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a duration above zero");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a duration above zero");
     stream
 }
 
 /// The head, in lower case, and the body of the answer.
 fn ask(server: &Server, method_and_path: &str, host: &str) -> (String, String) {
     let mut stream = connect(server);
-    write!(
-        stream,
-        "{method_and_path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )
-    .expect("it reads");
+    write!(stream, "{method_and_path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers and closes");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
@@ -114,14 +107,8 @@ fn metrics_are_served_with_the_type_that_prometheus_asks_for() {
     let server = serve(source(&[], &[]));
     let (head, body) = get(&server, "/metrics");
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    assert!(
-        head.contains("content-type: text/plain; version=0.0.4\r\n"),
-        "{head}"
-    );
-    assert!(
-        body.contains(r#"dynamirror_worker_info{fleet="control",worker_id="worker-1"} 1"#),
-        "{body}"
-    );
+    assert!(head.contains("content-type: text/plain; version=0.0.4\r\n"), "{head}");
+    assert!(body.contains(r#"dynamirror_worker_info{fleet="control",worker_id="worker-1"} 1"#), "{body}");
 }
 
 #[test]
@@ -130,14 +117,8 @@ fn probes_say_yes_or_why_not() {
     for path in ["/livez", "/readyz"] {
         probe::probe(server.local_addr(), path, PATIENCE).expect(path);
     }
-    let server = serve(source(
-        &["orders: no stream", "eu: access denied"],
-        &["lease loop stands still"],
-    ));
-    assert_eq!(
-        get(&server, "/readyz").1,
-        "orders: no stream\neu: access denied\n"
-    );
+    let server = serve(source(&["orders: no stream", "eu: access denied"], &["lease loop stands still"]));
+    assert_eq!(get(&server, "/readyz").1, "orders: no stream\neu: access denied\n");
     let (head, body) = get(&server, "/livez");
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert_eq!(body, "lease loop stands still\n");
@@ -161,10 +142,7 @@ fn the_page_may_load_only_what_is_served_beside_it() {
     let server = serve(source(&[], &[]));
     let (head, body) = get(&server, "/");
     assert!(head.contains("content-type: text/html"), "{head}");
-    assert!(
-        head.contains("content-security-policy: default-src 'self'"),
-        "{head}"
-    );
+    assert!(head.contains("content-security-policy: default-src 'self'"), "{head}");
     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     let attributes = body.split('"').filter(|part| part.starts_with('/'));
     let mut loaded = 0;
@@ -173,14 +151,8 @@ fn the_page_may_load_only_what_is_served_beside_it() {
         assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
         loaded += 1;
     }
-    assert_eq!(
-        loaded, 7,
-        "a style, a script, a link in the noscript part and four links"
-    );
-    assert!(
-        !body.contains("style=") && !body.contains("onclick="),
-        "the policy forbids inline code"
-    );
+    assert_eq!(loaded, 7, "a style, a script, a link in the noscript part and four links");
+    assert!(!body.contains("style=") && !body.contains("onclick="), "the policy forbids inline code");
     let script = get(&server, "/page/status.js").1;
     assert!(!script.contains("innerHTML") && !script.contains("insertAdjacentHTML"));
 }
@@ -189,20 +161,14 @@ fn the_page_may_load_only_what_is_served_beside_it() {
 fn nothing_else_is_there_and_nothing_can_be_changed() {
     let server = serve(source(&[], &[]));
     let (head, body) = get(&server, "/../etc/passwd");
-    assert!(
-        head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"),
-        "{head}"
-    );
+    assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
     assert_eq!(body, "there is nothing here; start at /\n");
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         let (head, _) = ask(&server, &format!("{method} /api/v1/status"), "localhost");
         assert!(head.starts_with("http/1.1 405"), "{method}: {head}");
     }
     let (head, body) = ask(&server, "HEAD /metrics", "localhost");
-    assert!(
-        head.starts_with("http/1.1 200") && body.is_empty(),
-        "{head}\n{body}"
-    );
+    assert!(head.starts_with("http/1.1 200") && body.is_empty(), "{head}\n{body}");
 }
 
 #[test]
@@ -212,17 +178,10 @@ fn a_foreign_name_for_loopback_is_refused() {
     assert!(head.starts_with("http/1.1 421"), "{head}");
     assert!(!body.contains("worker-1"), "{body}");
     for host in ["localhost:1", "127.0.0.1:9464", "[::1]:9464"] {
-        assert!(
-            ask(&server, "GET /livez", host).0.starts_with("http/1.1 200"),
-            "{host}"
-        );
+        assert!(ask(&server, "GET /livez", host).0.starts_with("http/1.1 200"), "{host}");
     }
     let public = serve_on("0.0.0.0:0", source(&[], &[]), LIMITS);
-    assert!(
-        ask(&public, "GET /livez", "pod-7.example:9464")
-            .0
-            .starts_with("http/1.1 200")
-    );
+    assert!(ask(&public, "GET /livez", "pod-7.example:9464").0.starts_with("http/1.1 200"));
 }
 
 #[test]
@@ -241,15 +200,10 @@ fn a_port_in_use_is_named_with_what_to_do() {
 
 #[test]
 fn a_connection_that_asks_for_nothing_is_closed_and_keeps_nobody_waiting_for_ever() {
-    let limits = Limits {
-        connections: 1,
-        head: Duration::from_millis(100),
-        ..LIMITS
-    };
+    let limits = Limits { connections: 1, head: Duration::from_millis(100), ..LIMITS };
     let server = serve_on("127.0.0.1:0", source(&[], &[]), limits);
     let mut idle = connect(&server);
-    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: local")
-        .expect("it reads");
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: local").expect("it reads");
     // The one place is taken, and is free when the idle one was closed.
     assert!(get(&server, "/livez").0.starts_with("http/1.1 200"));
     let mut rest = String::new();
@@ -259,16 +213,11 @@ fn a_connection_that_asks_for_nothing_is_closed_and_keeps_nobody_waiting_for_eve
 
 #[test]
 fn a_connection_is_reused_until_it_is_old() {
-    let limits = Limits {
-        lifetime: Duration::from_millis(200),
-        ..LIMITS
-    };
+    let limits = Limits { lifetime: Duration::from_millis(200), ..LIMITS };
     let server = serve_on("127.0.0.1:0", source(&[], &[]), limits);
     let mut stream = connect(&server);
     let mut head = [0; 12];
-    stream
-        .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("it reads");
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     stream.read_exact(&mut head).expect("it answers");
     assert_eq!(&head, b"HTTP/1.1 200");
     let mut rest = Vec::new();
@@ -280,13 +229,10 @@ fn a_shutdown_waits_for_no_client() {
     let server = serve(source(&[], &[]));
     let mut kept = connect(&server);
     let mut head = [0; 12];
-    kept.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("it reads");
+    kept.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     kept.read_exact(&mut head).expect("it answers");
     let mut halfway = connect(&server);
-    halfway
-        .write_all(b"GET /livez HTTP/1.1\r\nHost: local")
-        .expect("it reads");
+    halfway.write_all(b"GET /livez HTTP/1.1\r\nHost: local").expect("it reads");
     let address = server.local_addr();
     // Would wait ten minutes for its clients, were they not left behind.
     server.shutdown();
@@ -309,20 +255,12 @@ fn a_shutdown_waits_for_no_stuck_answer() {
             status(&[])
         }
     };
-    let source = Source {
-        status: Arc::new(stuck),
-        ..source(&[], &[])
-    };
-    let limits = Limits {
-        shutdown: Duration::from_millis(50),
-        ..LIMITS
-    };
+    let source = Source { status: Arc::new(stuck), ..source(&[], &[]) };
+    let limits = Limits { shutdown: Duration::from_millis(50), ..LIMITS };
     let server = serve_on("127.0.0.1:0", source, limits);
     let closed = gate.lock().expect("nobody panics with it");
     let mut stream = connect(&server);
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .expect("it reads");
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     asking.recv().expect("it is asked");
     server.shutdown();
     drop(closed);

@@ -62,9 +62,7 @@ fn respell(text: &str) -> Option<String> {
         return Some("0".to_owned());
     }
     let trailing_zeros = digits.len() - digits.trim_end_matches('0').len();
-    let exponent = exponent
-        .checked_sub(fraction.len() as i64)?
-        .checked_add(trailing_zeros as i64)?;
+    let exponent = exponent.checked_sub(fraction.len() as i64)?.checked_add(trailing_zeros as i64)?;
     let sign = if negative { "-" } else { "" };
     if exponent.abs() > PLAIN_EXPONENT_MAX {
         return Some(format!("{sign}{significant}e{exponent}"));
@@ -117,24 +115,15 @@ mod tests {
         ] {
             assert_eq!(canonical(text), spelled);
         }
-        for text in [
-            "0",
-            "-1",
-            "100",
-            "0.001",
-            "-17.5",
-            "10000000000000000000000000000000000090",
-        ] {
+        for text in ["0", "-1", "100", "0.001", "-17.5", "10000000000000000000000000000000000090"] {
             assert!(matches!(canonical(text), Cow::Borrowed(_)), "{text} was copied");
         }
     }
 
     #[test]
     fn values_stay_apart_to_the_last_of_38_digits() {
-        let (left, right) = (
-            "12345678901234567890123456789012345678",
-            "12345678901234567890123456789012345679",
-        );
+        let (left, right) =
+            ("12345678901234567890123456789012345678", "12345678901234567890123456789012345679");
         assert_ne!(canonical(left), canonical(right));
         assert_ne!(canonical("1"), canonical("-1"));
         assert_ne!(canonical("1e1"), canonical("1e2"));

@@ -54,11 +54,7 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// When something else is next.
     pub fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Unexpected> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(self.unexpected(expected))
-        }
+        if self.take(byte) { Ok(()) } else { Err(self.unexpected(expected)) }
     }
 
     /// Calls `member` with each name of the next object (its raw text between the quotes) and the scanner
@@ -194,18 +190,12 @@ impl<'a> Scanner<'a> {
     fn scalar(&mut self) -> Range<usize> {
         let start = self.at;
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
-        self.at += self.text[self.at..]
-            .iter()
-            .take_while(|byte| is_part(byte))
-            .count();
+        self.at += self.text[self.at..].iter().take_while(|byte| is_part(byte)).count();
         start..self.at
     }
 
     fn unexpected(&self, expected: &'static str) -> Unexpected {
-        Unexpected {
-            at: self.at,
-            expected,
-        }
+        Unexpected { at: self.at, expected }
     }
 }
 
@@ -232,16 +222,9 @@ mod tests {
     #[test]
     fn finds_members_whatever_stands_in_their_strings() {
         let text = r#" { "a\"}" : {"S":"}]\\"} , "b":[1,{"x":"\\\""}],"c":-1.5e+3,"d":{} } "#;
-        let expected = [
-            ("a\\\"}", r#"{"S":"}]\\"}"#),
-            ("b", r#"[1,{"x":"\\\""}]"#),
-            ("c", "-1.5e+3"),
-            ("d", "{}"),
-        ];
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let expected =
+            [("a\\\"}", r#"{"S":"}]\\"}"#), ("b", r#"[1,{"x":"\\\""}]"#), ("c", "-1.5e+3"), ("d", "{}")];
+        let expected: Vec<_> = expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         assert_eq!(members(text), expected);
     }
 

@@ -105,10 +105,7 @@ impl From<String> for Value {
 
 pub(super) fn read_attributes(text: &[u8]) -> Result<Attributes, Malformed> {
     let members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text)?;
-    members
-        .into_iter()
-        .map(|(name, value)| Ok((name, read(value)?)))
-        .collect()
+    members.into_iter().map(|(name, value)| Ok((name, read(value)?))).collect()
 }
 
 fn read(json: serde_json::Value) -> Result<Value, Malformed> {
@@ -120,9 +117,7 @@ fn read(json: serde_json::Value) -> Result<Value, Malformed> {
     if members.len() != 1 {
         return Err(malformed(&json));
     }
-    let Json::Object(members) = json else {
-        unreachable!("it was matched above")
-    };
+    let Json::Object(members) = json else { unreachable!("it was matched above") };
     let (kind, content) = members.into_iter().next().expect("it has one member");
     match (kind.as_str(), content) {
         ("S", Json::String(text)) => Ok(Value::String(text)),
@@ -130,33 +125,27 @@ fn read(json: serde_json::Value) -> Result<Value, Malformed> {
         ("B", Json::String(text)) => Ok(Value::Binary(STANDARD.decode(text)?)),
         ("BOOL", Json::Bool(value)) => Ok(Value::Bool(value)),
         ("NULL", Json::Bool(true)) => Ok(Value::Null),
-        ("L", Json::Array(elements)) => Ok(Value::List(
-            elements.into_iter().map(read).collect::<Result<_, _>>()?,
-        )),
+        ("L", Json::Array(elements)) => {
+            Ok(Value::List(elements.into_iter().map(read).collect::<Result<_, _>>()?))
+        }
         ("M", Json::Object(members)) => {
             let members = members.into_iter().map(|(name, value)| Ok((name, read(value)?)));
             Ok(Value::Map(members.collect::<Result<_, Malformed>>()?))
         }
         ("SS", content) => Ok(Value::Strings(texts(content)?.collect())),
-        ("NS", content) => Ok(Value::Numbers(
-            texts(content)?
-                .map(|text| number::canonical(&text).into_owned())
-                .collect(),
-        )),
-        ("BS", content) => Ok(Value::Binaries(
-            texts(content)?
-                .map(|text| STANDARD.decode(text))
-                .collect::<Result<_, _>>()?,
-        )),
+        ("NS", content) => {
+            Ok(Value::Numbers(texts(content)?.map(|text| number::canonical(&text).into_owned()).collect()))
+        }
+        ("BS", content) => {
+            Ok(Value::Binaries(texts(content)?.map(|text| STANDARD.decode(text)).collect::<Result<_, _>>()?))
+        }
         (kind, content) => Err(Malformed::Type(serde_json::json!({ kind: content }).to_string())),
     }
 }
 
 fn texts(json: serde_json::Value) -> Result<impl Iterator<Item = String>, Malformed> {
     let shown = json.to_string();
-    serde_json::from_value::<Vec<String>>(json)
-        .map(Vec::into_iter)
-        .map_err(|_| Malformed::Type(shown))
+    serde_json::from_value::<Vec<String>>(json).map(Vec::into_iter).map_err(|_| Malformed::Type(shown))
 }
 
 pub(super) fn write_attributes(attributes: &Attributes, out: &mut Vec<u8>) {
@@ -179,19 +168,17 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
         Value::Number(text) => write_member("N", out, |out| write_text(text, out)),
         Value::Binary(bytes) => write_member("B", out, |out| write_text(&binary(bytes), out)),
         Value::Bool(value) => {
-            write_member("BOOL", out, |out| {
-                out.extend_from_slice(if *value { b"true" } else { b"false" })
-            });
+            write_member("BOOL", out, |out| out.extend_from_slice(if *value { b"true" } else { b"false" }));
         }
         Value::Null => write_member("NULL", out, |out| out.extend_from_slice(b"true")),
         Value::List(elements) => write_member("L", out, |out| write_array(elements, out, write_value)),
         Value::Map(members) => write_member("M", out, |out| write_attributes(members, out)),
-        Value::Strings(set) => write_member("SS", out, |out| {
-            write_array(set, out, |text, out| write_text(text, out))
-        }),
-        Value::Numbers(set) => write_member("NS", out, |out| {
-            write_array(set, out, |text, out| write_text(text, out))
-        }),
+        Value::Strings(set) => {
+            write_member("SS", out, |out| write_array(set, out, |text, out| write_text(text, out)))
+        }
+        Value::Numbers(set) => {
+            write_member("NS", out, |out| write_array(set, out, |text, out| write_text(text, out)))
+        }
         Value::Binaries(set) => {
             write_member("BS", out, |out| {
                 write_array(set, out, |bytes, out| write_text(&binary(bytes), out))
@@ -287,9 +274,7 @@ pub(crate) mod tests {
             r#"{"a":{}}"#,
         ] {
             assert!(
-                Item::from_json(text.as_bytes().to_vec().into())
-                    .attributes()
-                    .is_err(),
+                Item::from_json(text.as_bytes().to_vec().into()).attributes().is_err(),
                 "{text} was accepted"
             );
         }

@@ -62,11 +62,7 @@ impl Lots {
     /// Opens a lot of `changes` changes, which must not be zero.
     pub(super) fn open(&mut self, lot: Lot, changes: u32) -> LotId {
         debug_assert!(changes > 0, "a lot without changes has nothing to wait for");
-        let open = Open {
-            lot,
-            unsettled: changes,
-            abandoned: false,
-        };
+        let open = Open { lot, unsettled: changes, abandoned: false };
         match self.free.pop() {
             Some(id) => {
                 self.open[id as usize] = Some(open);
@@ -81,10 +77,7 @@ impl Lots {
 
     /// The lot, which must be open.
     pub(super) fn get(&self, id: LotId) -> &Lot {
-        &self.open[id as usize]
-            .as_ref()
-            .expect("a claim keeps its lot open")
-            .lot
+        &self.open[id as usize].as_ref().expect("a claim keeps its lot open").lot
     }
 
     /// Settles what `claims` covers; lots that are complete thereby are acknowledged.
@@ -114,11 +107,7 @@ impl Lots {
         let Open { lot, abandoned, .. } = slot.take().expect("it was there just now");
         self.free.push(id);
         // Nobody listens when the shard was stopped; the next reader starts from its checkpoint.
-        let _ = lot.acks.send(Ack {
-            replica: lot.replica,
-            lot: lot.number,
-            durable: !abandoned,
-        });
+        let _ = lot.acks.send(Ack { replica: lot.replica, lot: lot.number, durable: !abandoned });
     }
 
     /// Whether no lot is open.

@@ -59,13 +59,7 @@ impl Queue {
         self.pending += changes.len() as u64;
         let own = self.lots.open(lot, changes.len() as u32);
         for change in changes {
-            self.push_one(
-                change,
-                Claims {
-                    own,
-                    replaced: Vec::new(),
-                },
-            );
+            self.push_one(change, Claims { own, replaced: Vec::new() });
         }
     }
 
@@ -85,10 +79,7 @@ impl Queue {
                 continue;
             }
             let slot = &mut self.slots[id as usize];
-            let (change, _) = slot
-                .waiting
-                .as_ref()
-                .expect("a queued slot has something waiting");
+            let (change, _) = slot.waiting.as_ref().expect("a queued slot has something waiting");
             bytes += change.request_bytes();
             if bytes > max_bytes && !batch.changes.is_empty() {
                 break;
@@ -246,12 +237,8 @@ impl Queue {
 
     fn push_new(&mut self, change: Change, claims: Claims) {
         let hash = change.key.hash64();
-        let slot = Slot {
-            key: change.key.clone(),
-            sending: false,
-            waiting: Some((change, claims)),
-            queued: true,
-        };
+        let slot =
+            Slot { key: change.key.clone(), sending: false, waiting: Some((change, claims)), queued: true };
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
@@ -263,15 +250,12 @@ impl Queue {
             }
         };
         let slots = &self.slots;
-        self.slots_by_key
-            .insert_unique(hash, id, |id| slots[*id as usize].key.hash64());
+        self.slots_by_key.insert_unique(hash, id, |id| slots[*id as usize].key.hash64());
         self.ready.push_back(id);
     }
 
     fn find(&self, key: &Key) -> Option<SlotId> {
-        self.slots_by_key
-            .find(key.hash64(), |id| self.slots[*id as usize].key == *key)
-            .copied()
+        self.slots_by_key.find(key.hash64(), |id| self.slots[*id as usize].key == *key).copied()
     }
 
     fn remove(&mut self, id: SlotId) {
@@ -327,10 +311,7 @@ impl Batch {
     /// Splits off the second half, to find the change that spoils the whole. The batch must have two or more.
     pub fn split(&mut self) -> Self {
         let half = self.changes.len() / 2;
-        Self {
-            changes: self.changes.split_off(half),
-            claims: self.claims.split_off(half),
-        }
+        Self { changes: self.changes.split_off(half), claims: self.claims.split_off(half) }
     }
 
     /// Takes out the changes at `indexes`.
@@ -339,11 +320,7 @@ impl Batch {
         let mut left = Self::default();
         let members = self.changes.drain(..).zip(self.claims.drain(..));
         for (index, (change, claims)) in members.enumerate() {
-            let into = if indexes.contains(&index) {
-                &mut taken
-            } else {
-                &mut left
-            };
+            let into = if indexes.contains(&index) { &mut taken } else { &mut left };
             into.changes.push(change);
             into.claims.push(claims);
         }

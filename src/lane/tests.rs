@@ -16,21 +16,13 @@ fn change(key: u8, version: u64) -> Change {
     let key = Bytes::from(format!(r#"{{"k":{{"S":"{key}"}}}}"#));
     let item = Item::from_json(Bytes::from(format!(r#"{{"v":{{"N":"{version}"}}}}"#)));
     let key = Key::from_json(&key, 0..key.len()).expect("a key");
-    Change {
-        key,
-        op: Op::Put(item),
-        created_unix_ms: 0,
-    }
+    Change { key, op: Op::Put(item), created_unix_ms: 0 }
 }
 
 fn version(change: &Change) -> u64 {
-    let Op::Put(item) = &change.op else {
-        panic!("only puts are used here")
-    };
+    let Op::Put(item) = &change.op else { panic!("only puts are used here") };
     let text = format!("{item:?}");
-    text.trim_matches(|c: char| !c.is_ascii_digit())
-        .parse()
-        .expect("a version")
+    text.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a version")
 }
 
 fn open_fence() -> Fence {
@@ -53,27 +45,15 @@ impl World {
     fn new() -> Self {
         let (sender, acks) = mpsc::unbounded_channel();
         let (queue, budget) = (Queue::default(), Budget::new(1 << 20));
-        Self {
-            queue,
-            acks,
-            sender,
-            budget,
-            fence: open_fence(),
-            next_lot: 0,
-        }
+        Self { queue, acks, sender, budget, fence: open_fence(), next_lot: 0 }
     }
 
     fn push(&mut self, changes: Vec<Change>) -> u64 {
         let number = self.next_lot;
         self.next_lot += 1;
         let reservation = self.budget.try_reserve(1).expect("room");
-        let lot = Lot {
-            number,
-            replica: 0,
-            fence: self.fence.clone(),
-            acks: self.sender.clone(),
-            reservation,
-        };
+        let lot =
+            Lot { number, replica: 0, fence: self.fence.clone(), acks: self.sender.clone(), reservation };
         self.queue.push(Delivery { changes, lot });
         number
     }
@@ -112,14 +92,7 @@ async fn a_newer_version_replaces_the_one_that_waits_and_settles_it() {
     world.queue.applied(sending);
     assert_eq!(world.acked(), [1, 2]);
     assert!(world.queue.is_empty());
-    assert_eq!(
-        world.queue.take_tally(),
-        Tally {
-            put: 2,
-            coalesced: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(world.queue.take_tally(), Tally { put: 2, coalesced: 1, ..Tally::default() });
     assert_eq!(world.budget.used_bytes(), 0);
 }
 
@@ -182,24 +155,8 @@ async fn batches_keep_to_count_and_bytes_and_hold_at_least_one() {
     world.push((0..60).map(|key| change(key, 1)).collect());
     assert_eq!(world.batch(25).expect("ready").changes.len(), 25);
     let one = change(0, 1).request_bytes();
-    assert_eq!(
-        world
-            .queue
-            .next_batch(25, 3 * one + 2, Instant::now())
-            .expect("ready")
-            .changes
-            .len(),
-        3
-    );
-    assert_eq!(
-        world
-            .queue
-            .next_batch(25, 1, Instant::now())
-            .expect("ready")
-            .changes
-            .len(),
-        1
-    );
+    assert_eq!(world.queue.next_batch(25, 3 * one + 2, Instant::now()).expect("ready").changes.len(), 3);
+    assert_eq!(world.queue.next_batch(25, 1, Instant::now()).expect("ready").changes.len(), 1);
 }
 
 #[tokio::test]
@@ -210,10 +167,7 @@ async fn a_batch_is_halved_until_the_bad_change_stands_alone() {
     let mut requests = 0;
     while let Some(mut batch) = batches.pop() {
         requests += 1;
-        let bad = batch
-            .changes
-            .iter()
-            .any(|change| change.key.to_string().contains("\"17\""));
+        let bad = batch.changes.iter().any(|change| change.key.to_string().contains("\"17\""));
         match (bad, batch.changes.len()) {
             (false, _) => world.queue.applied(batch),
             (true, 1) => world.queue.parked(batch),
@@ -224,14 +178,7 @@ async fn a_batch_is_halved_until_the_bad_change_stands_alone() {
         }
     }
     assert!(requests <= 11, "{requests} requests");
-    assert_eq!(
-        world.queue.take_tally(),
-        Tally {
-            put: 24,
-            parked: 1,
-            ..Tally::default()
-        }
-    );
+    assert_eq!(world.queue.take_tally(), Tally { put: 24, parked: 1, ..Tally::default() });
     assert_eq!(world.acked(), [0]);
 }
 
@@ -239,11 +186,7 @@ async fn a_batch_is_halved_until_the_bad_change_stands_alone() {
 enum Step {
     Push(Vec<u8>),
     Send(usize),
-    Finish {
-        batch: usize,
-        unprocessed: Vec<bool>,
-        park: bool,
-    },
+    Finish { batch: usize, unprocessed: Vec<bool>, park: bool },
     Lose(usize),
 }
 
@@ -271,20 +214,14 @@ impl Model {
     fn apply(&mut self, batch: &Batch) {
         for change in &batch.changes {
             let held = self.applied.entry(change.key.to_string()).or_default();
-            assert!(
-                *held <= version(change),
-                "an older version was written over a newer one"
-            );
+            assert!(*held <= version(change), "an older version was written over a newer one");
             *held = version(change);
         }
     }
 
     fn acknowledged(&mut self, lot: u64) {
         for (key, version) in self.lots.remove(&lot).expect("a lot was acknowledged twice") {
-            assert!(
-                self.applied.get(&key) >= Some(&version),
-                "acknowledged before it was durable"
-            );
+            assert!(self.applied.get(&key) >= Some(&version), "acknowledged before it was durable");
         }
     }
 }
@@ -333,10 +270,7 @@ fn run(world: &mut World, model: &mut Model, step: Step) {
                 })
                 .collect();
             model.pushed += changes.len() as u64;
-            let held = changes
-                .iter()
-                .map(|change| (change.key.to_string(), version(change)))
-                .collect();
+            let held = changes.iter().map(|change| (change.key.to_string(), version(change))).collect();
             let lot = world.push(changes);
             model.lots.insert(lot, held);
         }
@@ -345,28 +279,19 @@ fn run(world: &mut World, model: &mut Model, step: Step) {
                 let under_way = model.in_flight.iter().flat_map(|batch| &batch.changes);
                 let mut keys: BTreeSet<_> = under_way.map(|change| change.key.to_string()).collect();
                 for change in &batch.changes {
-                    assert!(
-                        keys.insert(change.key.to_string()),
-                        "two writes of one key were under way"
-                    );
+                    assert!(keys.insert(change.key.to_string()), "two writes of one key were under way");
                 }
                 model.in_flight.push(batch);
             }
         }
-        Step::Finish {
-            batch,
-            unprocessed,
-            park,
-        } if !model.in_flight.is_empty() => {
+        Step::Finish { batch, unprocessed, park } if !model.in_flight.is_empty() => {
             let mut batch = model.in_flight.swap_remove(batch % model.in_flight.len());
             if park {
                 // A parked payload stands in for the item: the model treats it as held.
                 model.apply(&batch);
                 world.queue.parked(batch);
             } else {
-                let left: Vec<_> = (0..batch.changes.len())
-                    .filter(|index| unprocessed[index % 6])
-                    .collect();
+                let left: Vec<_> = (0..batch.changes.len()).filter(|index| unprocessed[index % 6]).collect();
                 let left = batch.take(&left);
                 model.apply(&batch);
                 world.queue.applied(batch);

@@ -64,15 +64,8 @@ mod tests {
     const DURATION: Duration = Duration::from_secs(10);
 
     fn held(counter: i64) -> Row {
-        let row = any_row()
-            .new_tree(&mut TestRunner::deterministic())
-            .expect("a row")
-            .current();
-        Row {
-            owner: Some("other".to_owned()),
-            counter,
-            ..row
-        }
+        let row = any_row().new_tree(&mut TestRunner::deterministic()).expect("a row").current();
+        Row { owner: Some("other".to_owned()), counter, ..row }
     }
 
     #[tokio::test(start_paused = true)]
@@ -80,22 +73,10 @@ mod tests {
         let mut observer = Observer::default();
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        assert_eq!(
-            observer.claim(&held(1), "me", DURATION, at(0)),
-            Claim::Held(DURATION)
-        );
-        assert_eq!(
-            observer.claim(&held(1), "me", DURATION, at(9)),
-            Claim::Held(Duration::from_secs(1))
-        );
-        assert_eq!(
-            observer.claim(&held(2), "me", DURATION, at(9)),
-            Claim::Held(DURATION)
-        );
-        assert_eq!(
-            observer.claim(&held(2), "me", DURATION, at(18)),
-            Claim::Held(Duration::from_secs(1))
-        );
+        assert_eq!(observer.claim(&held(1), "me", DURATION, at(0)), Claim::Held(DURATION));
+        assert_eq!(observer.claim(&held(1), "me", DURATION, at(9)), Claim::Held(Duration::from_secs(1)));
+        assert_eq!(observer.claim(&held(2), "me", DURATION, at(9)), Claim::Held(DURATION));
+        assert_eq!(observer.claim(&held(2), "me", DURATION, at(18)), Claim::Held(Duration::from_secs(1)));
         assert_eq!(observer.claim(&held(2), "me", DURATION, at(19)), Claim::Expired);
     }
 
@@ -103,18 +84,7 @@ mod tests {
     async fn a_released_lease_is_free_at_once_and_an_own_one_needs_settling() {
         let mut observer = Observer::default();
         let now = Instant::now();
-        assert_eq!(
-            observer.claim(
-                &Row {
-                    owner: None,
-                    ..held(1)
-                },
-                "me",
-                DURATION,
-                now
-            ),
-            Claim::Free
-        );
+        assert_eq!(observer.claim(&Row { owner: None, ..held(1) }, "me", DURATION, now), Claim::Free);
         assert_eq!(observer.claim(&held(1), "other", DURATION, now), Claim::Expired);
     }
 }

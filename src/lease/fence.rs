@@ -27,12 +27,7 @@ struct Shared {
 impl Fence {
     /// A fence that lets nothing pass yet.
     pub fn closed() -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                epoch: Instant::now(),
-                closes_at: AtomicU64::new(0),
-            }),
-        }
+        Self { shared: Arc::new(Shared { epoch: Instant::now(), closes_at: AtomicU64::new(0) }) }
     }
 
     /// Opens it until `closes_at`, or leaves it open if it closes later already.

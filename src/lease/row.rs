@@ -56,25 +56,17 @@ impl Row {
 
     /// Where the row of `shard` stands.
     pub fn key(replication: &str, shard: &ShardId) -> RowKey {
-        RowKey {
-            partition: replication.to_owned(),
-            sort: format!("{}{shard}", Self::PREFIX),
-        }
+        RowKey { partition: replication.to_owned(), sort: format!("{}{shard}", Self::PREFIX) }
     }
 
     /// Whether `replica` has all of the shard.
     pub fn is_done_for(&self, replica: &str) -> bool {
-        self.checkpoints
-            .get(replica)
-            .is_some_and(|checkpoint| checkpoint.position.is_end())
+        self.checkpoints.get(replica).is_some_and(|checkpoint| checkpoint.position.is_end())
     }
 
     /// Marks the row as ended when every replica has all of the shard.
     pub fn end_if_done(&mut self) {
-        let done = self
-            .checkpoints
-            .values()
-            .all(|checkpoint| checkpoint.position.is_end());
+        let done = self.checkpoints.values().all(|checkpoint| checkpoint.position.is_end());
         if done && self.state == State::Open {
             self.state = State::Ended;
         }
@@ -95,19 +87,13 @@ impl Row {
         match &self.state {
             State::Open => set("state", "open".into()),
             State::Ended => set("state", "ended".into()),
-            State::Gap {
-                reason,
-                found_unix_ms,
-            } => {
+            State::Gap { reason, found_unix_ms } => {
                 set("gap_reason", reason.as_str().into());
                 set("gap_found_ms", Value::integer(*found_unix_ms));
                 set("state", "gap".into())
             }
         };
-        let replicas = self
-            .checkpoints
-            .iter()
-            .map(|(name, checkpoint)| (name.clone(), write(checkpoint)));
+        let replicas = self.checkpoints.iter().map(|(name, checkpoint)| (name.clone(), write(checkpoint)));
         set("replicas", Value::Map(replicas.collect()));
         if let Some(expires) = self.expires_unix_s {
             set(control::EXPIRES_AT, Value::integer(expires));
@@ -121,10 +107,7 @@ impl Row {
     /// When an attribute is missing or has the wrong type.
     pub fn read(control: &Control, attributes: &Attributes) -> Result<Self, control::Error> {
         let row = control.read(attributes);
-        let shard = row
-            .text("sk")?
-            .strip_prefix(Self::PREFIX)
-            .ok_or_else(|| row.wrong("sk"))?;
+        let shard = row.text("sk")?.strip_prefix(Self::PREFIX).ok_or_else(|| row.wrong("sk"))?;
         let state = match row.text("state")? {
             "open" => State::Open,
             "ended" => State::Ended,
@@ -134,15 +117,9 @@ impl Row {
             },
             _ => return Err(row.wrong("state")),
         };
-        let replicas = row
-            .get("replicas")
-            .and_then(Value::as_map)
-            .ok_or_else(|| row.wrong("replicas"))?;
+        let replicas = row.get("replicas").and_then(Value::as_map).ok_or_else(|| row.wrong("replicas"))?;
         let checkpoint = |(name, value): (&String, &Value)| {
-            let checkpoint = value
-                .as_map()
-                .and_then(read)
-                .ok_or_else(|| row.wrong("replicas"))?;
+            let checkpoint = value.as_map().and_then(read).ok_or_else(|| row.wrong("replicas"))?;
             Ok((name.clone(), checkpoint))
         };
         Ok(Self {
@@ -152,10 +129,7 @@ impl Row {
             owner: row.optional_text("owner").map(str::to_owned),
             counter: row.integer("counter")?,
             state,
-            checkpoints: replicas
-                .iter()
-                .map(checkpoint)
-                .collect::<Result<_, control::Error>>()?,
+            checkpoints: replicas.iter().map(checkpoint).collect::<Result<_, control::Error>>()?,
             expires_unix_s: row.optional_integer(control::EXPIRES_AT),
         })
     }
@@ -180,7 +154,7 @@ fn write(checkpoint: &Checkpoint) -> Value {
         }
         Position::End => set("at", "end".into()),
     };
-    set("decided_ms", Value::integer(checkpoint.decided_unix_ms));
+    set("read_through_ms", Value::integer(checkpoint.read_through_unix_ms));
     if let Some(through) = checkpoint.applied_through_unix_ms {
         set("applied_through_ms", Value::integer(through));
     }
@@ -191,12 +165,8 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
     let integer = |name: &str| map.get(name).and_then(Value::as_i64);
     let position = match map.get("at")?.as_str()? {
         "trim_horizon" => Position::TrimHorizon,
-        "latest" => Position::Latest {
-            since_unix_ms: integer("since_ms")?,
-        },
-        "time" => Position::At {
-            unix_ms: integer("since_ms")?,
-        },
+        "latest" => Position::Latest { since_unix_ms: integer("since_ms")? },
+        "time" => Position::At { unix_ms: integer("since_ms")? },
         "after" => Position::After(map.get("sequence")?.as_str()?.parse().ok()?),
         "end" => Position::End,
         _ => return None,
@@ -204,7 +174,7 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
     Some(Checkpoint {
         position,
         applied_through_unix_ms: integer("applied_through_ms"),
-        decided_unix_ms: integer("decided_ms")?,
+        read_through_unix_ms: integer("read_through_ms")?,
     })
 }
 
@@ -243,8 +213,8 @@ pub(super) mod tests {
         ) -> Row {
             let checkpoints = checkpoints
                 .into_iter()
-                .map(|(name, (position, applied_through_unix_ms, decided_unix_ms))| {
-                    (name, Checkpoint { position, applied_through_unix_ms, decided_unix_ms })
+                .map(|(name, (position, applied_through_unix_ms, read_through_unix_ms))| {
+                    (name, Checkpoint { position, applied_through_unix_ms, read_through_unix_ms })
                 })
                 .collect();
             Row {
@@ -273,11 +243,6 @@ pub(super) mod tests {
         let control = Control::new(Arc::new(Memory::default()), "control");
         let key = Row::key("orders", &"shardId-1".into());
         let error = Row::read(&control, &key.attributes()).expect_err("a row without a state");
-        assert!(
-            error
-                .to_string()
-                .contains("`orders shard/shardId-1` of control table `control`"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`orders shard/shardId-1` of control table `control`"), "{error}");
     }
 }

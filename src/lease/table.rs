@@ -29,11 +29,7 @@ pub enum Renewal {
 impl Leases {
     /// The rows of `replication`, written by `worker`.
     pub fn new(control: Control, replication: &str, worker: &str) -> Self {
-        Self {
-            control,
-            replication: replication.to_owned(),
-            worker: worker.to_owned(),
-        }
+        Self { control, replication: replication.to_owned(), worker: worker.to_owned() }
     }
 
     /// All rows.
@@ -51,11 +47,7 @@ impl Leases {
     /// # Errors
     /// When the control table cannot be written.
     pub async fn create(&self, row: Row) -> Result<(Row, bool), control::Error> {
-        match self
-            .control
-            .put(&row.attributes(&self.replication), &Condition::Absent)
-            .await?
-        {
+        match self.control.put(&row.attributes(&self.replication), &Condition::Absent).await? {
             Outcome::Done => Ok((row, true)),
             Outcome::Refused(None) => Ok((row, false)),
             Outcome::Refused(Some(found)) => Ok((Row::read(&self.control, &found)?, false)),
@@ -97,14 +89,8 @@ impl Leases {
         loop {
             let seen = row.counter;
             row.counter = seen + 1;
-            let unchanged = Condition::Equals {
-                attribute: "counter",
-                value: Value::integer(seen),
-            };
-            let outcome = self
-                .control
-                .put(&row.attributes(&self.replication), &unchanged)
-                .await;
+            let unchanged = Condition::Equals { attribute: "counter", value: Value::integer(seen) };
+            let outcome = self.control.put(&row.attributes(&self.replication), &unchanged).await;
             let found = match outcome {
                 Ok(Outcome::Done) => return Ok(Renewal::Done),
                 Ok(Outcome::Refused(None)) => return Ok(Renewal::Lost),
@@ -140,15 +126,8 @@ mod tests {
     use proptest::test_runner::TestRunner;
 
     fn unowned() -> Row {
-        let row = any_row()
-            .new_tree(&mut TestRunner::deterministic())
-            .expect("a row")
-            .current();
-        Row {
-            owner: None,
-            counter: 0,
-            ..row
-        }
+        let row = any_row().new_tree(&mut TestRunner::deterministic()).expect("a row").current();
+        Row { owner: None, counter: 0, ..row }
     }
 
     fn leases(memory: &Arc<Memory>, worker: &str) -> Leases {
@@ -165,11 +144,7 @@ mod tests {
         let mut held = a.take(&row).await.expect("a call").expect("it is free");
         assert_eq!(b.take(&row).await.expect("a call"), None);
         assert_eq!(a.renew(&mut held).await.expect("a call"), Renewal::Done);
-        let mut stolen = b
-            .take(&held)
-            .await
-            .expect("a call")
-            .expect("it was seen as it is");
+        let mut stolen = b.take(&held).await.expect("a call").expect("it was seen as it is");
         assert_eq!(a.renew(&mut held).await.expect("a call"), Renewal::Lost);
         assert_eq!(b.release(&mut stolen).await.expect("a call"), Renewal::Done);
         let loaded = b.load().await.expect("rows");
@@ -198,10 +173,7 @@ mod tests {
         assert_eq!(leases.renew(&mut held).await.expect("a call"), Renewal::Done);
         memory.lose_next_answer(Fault::Unanswered);
         let mut released = held.clone();
-        leases
-            .release(&mut released)
-            .await
-            .expect_err("the answer is lost");
+        leases.release(&mut released).await.expect_err("the answer is lost");
         assert_eq!(leases.release(&mut held).await.expect("a call"), Renewal::Done);
         let loaded = leases.load().await.expect("rows");
         assert_eq!(loaded[0].owner, None);

@@ -21,6 +21,8 @@ pub struct Gauges {
     parked_keys: AtomicU64,
     newest_applied_unix_ms: AtomicI64,
     settled_unix_ms: AtomicI64,
+    /// Since when there is always something pending.
+    pending_since_unix_ms: AtomicI64,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -63,11 +65,7 @@ impl Gauges {
             parked: load(&self.parked),
             abandoned: load(&self.abandoned),
         };
-        Counts {
-            read: load(&self.read),
-            filtered: load(&self.filtered),
-            settled,
-        }
+        Counts { read: load(&self.read), filtered: load(&self.filtered), settled }
     }
 
     /// Changes that wait or are on their way.
@@ -90,17 +88,15 @@ impl Gauges {
         Some(self.newest_applied_unix_ms.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
-    /// When a change was last settled; `None` before the first.
-    pub fn settled_unix_ms(&self) -> Option<i64> {
-        Some(self.settled_unix_ms.load(Ordering::Relaxed)).filter(|at| *at != 0)
+    /// Since when changes wait of which none was settled; `None` when none waits.
+    pub fn unsettled_since_unix_ms(&self) -> Option<i64> {
+        let pending_since = self.pending_since_unix_ms.load(Ordering::Relaxed);
+        (self.pending() > 0).then(|| pending_since.max(self.settled_unix_ms.load(Ordering::Relaxed)))
     }
 
     /// Why writes do not succeed at present.
     pub fn trouble(&self) -> Option<Trouble> {
-        self.trouble
-            .lock()
-            .expect("nothing panics while holding it")
-            .clone()
+        self.trouble.lock().expect("nothing panics while holding it").clone()
     }
 
     pub(super) fn settled(&self, tally: Tally, now_unix_ms: i64) {
@@ -114,11 +110,13 @@ impl Gauges {
     }
 
     pub(super) fn applied_up_to(&self, created_unix_ms: i64) {
-        self.newest_applied_unix_ms
-            .fetch_max(created_unix_ms, Ordering::Relaxed);
+        self.newest_applied_unix_ms.fetch_max(created_unix_ms, Ordering::Relaxed);
     }
 
-    pub(super) fn set_load(&self, pending: u64, batches_in_flight: u64) {
+    pub(super) fn set_load(&self, pending: u64, batches_in_flight: u64, now_unix_ms: i64) {
+        if self.pending() == 0 && pending > 0 {
+            self.pending_since_unix_ms.store(now_unix_ms, Ordering::Relaxed);
+        }
         self.pending.store(pending, Ordering::Relaxed);
         self.batches_in_flight.store(batches_in_flight, Ordering::Relaxed);
     }
@@ -138,10 +136,23 @@ impl Gauges {
 
     /// Says whether there was one.
     pub(super) fn clear_trouble(&self) -> bool {
-        self.trouble
-            .lock()
-            .expect("nothing panics while holding it")
-            .take()
-            .is_some()
+        self.trouble.lock().expect("nothing panics while holding it").take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_change_after_a_quiet_time_has_not_waited_long() {
+        let gauges = Gauges::default();
+        gauges.settled(Tally::default(), 1_000);
+        assert_eq!(gauges.unsettled_since_unix_ms(), None);
+        gauges.set_load(1, 0, 900_000);
+        gauges.set_load(2, 1, 950_000);
+        assert_eq!(gauges.unsettled_since_unix_ms(), Some(900_000));
+        gauges.settled(Tally::default(), 960_000);
+        assert_eq!(gauges.unsettled_since_unix_ms(), Some(960_000));
     }
 }

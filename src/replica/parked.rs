@@ -85,12 +85,7 @@ pub enum Error {
 impl Parked {
     /// The parked keys of `replica` in `replication`.
     pub fn new(control: Control, replication: &str, replica: &str, clock: Clock) -> Self {
-        Self {
-            control,
-            replication: replication.to_owned(),
-            replica: replica.to_owned(),
-            clock,
-        }
+        Self { control, replication: replication.to_owned(), replica: replica.to_owned(), clock }
     }
 
     /// All of them, in order of their ids.
@@ -142,10 +137,7 @@ impl Parked {
     /// # Errors
     /// When the control table cannot be written.
     pub async fn remove(&self, entry: &Entry) -> Result<bool, Error> {
-        let unchanged = Condition::Equals {
-            attribute: "version",
-            value: entry.version.as_str().into(),
-        };
+        let unchanged = Condition::Equals { attribute: "version", value: entry.version.as_str().into() };
         let outcome = self.control.delete(&self.key(&entry.id), &unchanged).await?;
         self.delete_payload(entry).await?;
         Ok(outcome == Outcome::Done)
@@ -156,14 +148,8 @@ impl Parked {
     /// # Errors
     /// When the control table cannot be written.
     pub async fn ask_retry(&self, entry: &Entry) -> Result<bool, Error> {
-        let unchanged = Condition::Equals {
-            attribute: "version",
-            value: entry.version.as_str().into(),
-        };
-        let row = self.row(&Entry {
-            retry_wanted: true,
-            ..entry.clone()
-        });
+        let unchanged = Condition::Equals { attribute: "version", value: entry.version.as_str().into() };
+        let row = self.row(&Entry { retry_wanted: true, ..entry.clone() });
         Ok(self.control.put(&row, &unchanged).await? == Outcome::Done)
     }
 
@@ -172,31 +158,16 @@ impl Parked {
     /// # Errors
     /// When rows of it are missing or damaged, or cannot be read.
     pub async fn change(&self, entry: &Entry) -> Result<Change, Error> {
-        let op = if entry.is_delete {
-            Op::Delete
-        } else {
-            Op::Put(self.payload(entry).await?)
-        };
-        Ok(Change {
-            key: entry.key.clone(),
-            op,
-            created_unix_ms: entry.created_unix_ms,
-        })
+        let op = if entry.is_delete { Op::Delete } else { Op::Put(self.payload(entry).await?) };
+        Ok(Change { key: entry.key.clone(), op, created_unix_ms: entry.created_unix_ms })
     }
 
     async fn payload(&self, entry: &Entry) -> Result<Item, Error> {
-        let damaged = |what: String| Error::Payload {
-            id: entry.id.clone(),
-            what,
-        };
+        let damaged = |what: String| Error::Payload { id: entry.id.clone(), what };
         let prefix = format!("{}/{}/", entry.id, entry.version);
         let rows = self.control.rows(&self.payload_partition(), &prefix).await?;
         if rows.len() as i64 != entry.parts {
-            return Err(damaged(format!(
-                "{} of {} rows are there",
-                rows.len(),
-                entry.parts
-            )));
+            return Err(damaged(format!("{} of {} rows are there", rows.len(), entry.parts)));
         }
         let mut compressed = Vec::new();
         for row in &rows {
@@ -206,9 +177,7 @@ impl Parked {
             }
         }
         let mut text = Vec::new();
-        GzDecoder::new(&compressed[..])
-            .read_to_end(&mut text)
-            .map_err(|error| damaged(error.to_string()))?;
+        GzDecoder::new(&compressed[..]).read_to_end(&mut text).map_err(|error| damaged(error.to_string()))?;
         Ok(Item::from_json(Bytes::from(text)))
     }
 
@@ -227,9 +196,7 @@ impl Parked {
 
     async fn delete_payload(&self, entry: &Entry) -> Result<(), Error> {
         for part in 0..entry.parts {
-            self.control
-                .delete(&self.payload_key(entry, part), &Condition::Always)
-                .await?;
+            self.control.delete(&self.payload_key(entry, part), &Condition::Always).await?;
         }
         Ok(())
     }
@@ -243,18 +210,12 @@ impl Parked {
     }
 
     fn key(&self, id: &str) -> RowKey {
-        RowKey {
-            partition: self.partition(),
-            sort: id.to_owned(),
-        }
+        RowKey { partition: self.partition(), sort: id.to_owned() }
     }
 
     fn payload_key(&self, entry: &Entry, part: i64) -> RowKey {
         let sort = format!("{}/{}/{part:04}", entry.id, entry.version);
-        RowKey {
-            partition: self.payload_partition(),
-            sort,
-        }
+        RowKey { partition: self.payload_partition(), sort }
     }
 
     fn row(&self, entry: &Entry) -> Attributes {
@@ -280,10 +241,7 @@ impl Parked {
         let text = Bytes::copy_from_slice(row.text("key")?.as_bytes());
         let key = Key::from_json(&text, 0..text.len());
         Ok(Entry {
-            key: key.map_err(|source| Error::Key {
-                id: id.clone(),
-                source,
-            })?,
+            key: key.map_err(|source| Error::Key { id: id.clone(), source })?,
             is_delete: row.text("op")? == "delete",
             version: row.text("version")?.to_owned(),
             parts: row.integer("parts")?,
@@ -319,22 +277,13 @@ mod tests {
     use crate::fault::Fault;
 
     fn parked(memory: &Arc<Memory>) -> Parked {
-        Parked::new(
-            Control::new(Arc::clone(memory) as _, "control"),
-            "orders",
-            "us",
-            Clock::System,
-        )
+        Parked::new(Control::new(Arc::clone(memory) as _, "control"), "orders", "us", Clock::System)
     }
 
     fn put(text: String) -> Change {
         let key = Bytes::from_static(br#"{"k":{"S":"a"}}"#);
         let key = Key::from_json(&key, 0..key.len()).expect("a key");
-        Change {
-            key,
-            op: Op::Put(Item::from_json(text.into())),
-            created_unix_ms: 17,
-        }
+        Change { key, op: Op::Put(Item::from_json(text.into())), created_unix_ms: 17 }
     }
 
     fn refusal() -> dynamo::Error {
@@ -345,22 +294,13 @@ mod tests {
     async fn the_largest_item_comes_back_byte_for_byte() {
         let memory = Arc::new(Memory::default());
         let parked = parked(&memory);
-        let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
-            .take(700_000)
-            .collect();
+        let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(700_000).collect();
         let change = put(format!(r#"{{"k":{{"S":"a"}},"b":{{"S":"{noise}"}}}}"#));
         let entry = parked.park(&change, &refusal(), None).await.expect("parked");
-        assert!(
-            entry.parts > 1,
-            "it fitted into one row, so this test shows nothing"
-        );
+        assert!(entry.parts > 1, "it fitted into one row, so this test shows nothing");
         assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&entry));
-        let Op::Put(item) = parked.change(&entry).await.expect("whole").op else {
-            panic!("expected a put")
-        };
-        let Op::Put(expected) = change.op else {
-            unreachable!("it was made as a put")
-        };
+        let Op::Put(item) = parked.change(&entry).await.expect("whole").op else { panic!("expected a put") };
+        let Op::Put(expected) = change.op else { unreachable!("it was made as a put") };
         assert_eq!(item, expected);
         assert!(parked.remove(&entry).await.expect("removed"));
         assert!(parked.list().await.expect("listed").is_empty());
@@ -371,15 +311,9 @@ mod tests {
     async fn a_newer_change_takes_the_place_of_the_parked_one() {
         let memory = Arc::new(Memory::default());
         let parked = parked(&memory);
-        let older = parked
-            .park(&put("{\"v\":1}".to_owned()), &refusal(), None)
-            .await
-            .expect("parked");
+        let older = parked.park(&put("{\"v\":1}".to_owned()), &refusal(), None).await.expect("parked");
         let newer = put("{\"v\":2}".to_owned());
-        let newer = parked
-            .park(&newer, &refusal(), Some(&older))
-            .await
-            .expect("parked");
+        let newer = parked.park(&newer, &refusal(), Some(&older)).await.expect("parked");
         assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&newer));
         assert!(
             !parked.remove(&older).await.expect("a call"),

@@ -25,14 +25,8 @@ fn key(name: &str) -> Key {
 }
 
 fn put(name: &str, value: &str) -> Change {
-    let item = Item::from_json(Bytes::from(format!(
-        r#"{{"k":{{"S":"{name}"}},"v":{{"S":"{value}"}}}}"#
-    )));
-    Change {
-        key: key(name),
-        op: Op::Put(item),
-        created_unix_ms: 1_000,
-    }
+    let item = Item::from_json(Bytes::from(format!(r#"{{"k":{{"S":"{name}"}},"v":{{"S":"{value}"}}}}"#)));
+    Change { key: key(name), op: Op::Put(item), created_unix_ms: 1_000 }
 }
 
 /// A writer on tables in memory, fed by hand.
@@ -51,10 +45,7 @@ struct World {
 impl World {
     async fn start(memory: Arc<Memory>, park_limit: usize) -> Self {
         let control = Control::new(Arc::clone(&memory) as _, "control");
-        let clock = Clock::Simulated {
-            start_unix_ms: 1_000_000,
-            start: Instant::now(),
-        };
+        let clock = Clock::Simulated { start_unix_ms: 1_000_000, start: Instant::now() };
         let parked = Parked::new(control, "orders", "us", clock);
         let (inbox, receiver) = mpsc::unbounded_channel();
         let (sender, acks) = mpsc::unbounded_channel();
@@ -83,33 +74,15 @@ impl World {
         let writer = Writer::build(parts).await.expect("the parked keys are read");
         let mut tasks = Tasks::new();
         tasks.spawn(tracing::Span::none(), writer.run());
-        Self {
-            memory,
-            parked,
-            gauges,
-            inbox,
-            acks,
-            sender,
-            fence,
-            lots: 0,
-            _tasks: tasks,
-        }
+        Self { memory, parked, gauges, inbox, acks, sender, fence, lots: 0, _tasks: tasks }
     }
 
     fn push(&mut self, changes: Vec<Change>) {
         let reservation = Budget::new(1).try_reserve(1).expect("room");
         let (number, fence) = (self.lots, self.fence.clone());
         self.lots += 1;
-        let lot = Lot {
-            number,
-            replica: 0,
-            fence,
-            acks: self.sender.clone(),
-            reservation,
-        };
-        self.inbox
-            .send(Delivery { changes, lot })
-            .expect("the writer runs");
+        let lot = Lot { number, replica: 0, fence, acks: self.sender.clone(), reservation };
+        self.inbox.send(Delivery { changes, lot }).expect("the writer runs");
     }
 
     async fn ack(&mut self) -> u64 {
@@ -123,12 +96,9 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_batch_is_tried_again_until_it_is_done() {
-    for fault in [
-        Fault::Transient,
-        Fault::Throttled(Width::Table),
-        Fault::Throttled(Width::KeyRange),
-        Fault::Denied,
-    ] {
+    for fault in
+        [Fault::Transient, Fault::Throttled(Width::Table), Fault::Throttled(Width::KeyRange), Fault::Denied]
+    {
         let memory = Arc::new(Memory::default());
         let mut world = World::start(Arc::clone(&memory), 10).await;
         memory.fail_next(fault);
@@ -149,11 +119,7 @@ async fn an_unanswered_write_is_not_followed_before_it_can_no_longer_land() {
     world.push(vec![put("a", "1")]);
     world.push(vec![put("a", "2")]);
     while world.ack().await != 1 {}
-    assert!(
-        start.elapsed() >= Duration::from_secs(4),
-        "written again after {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_secs(4), "written again after {:?}", start.elapsed());
     assert!(world.value("a").expect("written").contains(r#""v":{"S":"2"}"#));
 }
 
@@ -179,10 +145,7 @@ async fn one_bad_item_is_parked_and_the_others_are_written() {
     assert_eq!(world.ack().await, 0);
     assert!((0..25).all(|index| world.value(&format!("k{index}")).is_some() == (index != 13)));
     let entries = world.parked.list().await.expect("listed");
-    assert_eq!(
-        entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>(),
-        [key("k13")]
-    );
+    assert_eq!(entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>(), [key("k13")]);
     let Op::Put(item) = world.parked.change(&entries[0]).await.expect("its payload").op else {
         panic!("a put")
     };

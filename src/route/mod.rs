@@ -37,11 +37,7 @@ impl Router {
             Some(item) => Op::Put(item.clone()),
             None => Op::Delete,
         };
-        Some(Change {
-            key: record.key.clone(),
-            op,
-            created_unix_ms: record.created_unix_ms,
-        })
+        Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms })
     }
 
     fn has(&self, record: &Record) -> bool {
@@ -50,9 +46,7 @@ impl Router {
             Position::At { .. } | Position::Latest { .. } => {
                 // The service rounds creation times down to the second.
                 let second = |unix_ms: i64| unix_ms.div_euclid(1_000);
-                self.done
-                    .from_unix_ms()
-                    .is_some_and(|from| second(record.created_unix_ms) < second(from))
+                self.done.from_unix_ms().is_some_and(|from| second(record.created_unix_ms) < second(from))
             }
             Position::After(sequence) => record.sequence <= sequence,
             Position::End => true,
@@ -72,11 +66,7 @@ mod tests {
     fn record(sequence: &str, image: Option<&'static str>) -> Record {
         let key = Bytes::from_static(br#"{"k":{"S":"a"}}"#);
         Record {
-            kind: if image.is_some() {
-                Kind::Modify
-            } else {
-                Kind::Remove
-            },
+            kind: if image.is_some() { Kind::Modify } else { Kind::Remove },
             key: Key::from_json(&key, 0..key.len()).expect("a key"),
             sequence: sequence.parse().expect("a number"),
             created_unix_ms: 1_000,
@@ -89,17 +79,11 @@ mod tests {
     fn an_image_is_put_as_it_is_and_a_removal_deletes() {
         let router = Router::new(Position::TrimHorizon);
         let image = r#"{"k":{"S":"a"},"n":{"N":"1.0"}}"#;
-        let Some(Change {
-            op: Op::Put(item), ..
-        }) = router.change(&record("1", Some(image)))
-        else {
+        let Some(Change { op: Op::Put(item), .. }) = router.change(&record("1", Some(image))) else {
             panic!("expected a put")
         };
         assert_eq!(item.as_bytes(), image.as_bytes());
-        assert!(matches!(
-            router.change(&record("2", None)),
-            Some(Change { op: Op::Delete, .. })
-        ));
+        assert!(matches!(router.change(&record("2", None)), Some(Change { op: Op::Delete, .. })));
     }
 
     #[test]
@@ -108,35 +92,19 @@ mod tests {
         assert!(router.change(&record("99", None)).is_none());
         assert!(router.change(&record("100", None)).is_none());
         assert!(router.change(&record("101", None)).is_some());
-        assert!(
-            Router::new(Position::At { unix_ms: 1_999 })
-                .change(&record("1", None))
-                .is_some()
-        );
-        assert!(
-            Router::new(Position::At { unix_ms: 2_000 })
-                .change(&record("1", None))
-                .is_none()
-        );
+        assert!(Router::new(Position::At { unix_ms: 1_999 }).change(&record("1", None)).is_some());
+        assert!(Router::new(Position::At { unix_ms: 2_000 }).change(&record("1", None)).is_none());
         assert!(Router::new(Position::End).change(&record("101", None)).is_none());
     }
 
     #[test]
     fn through_the_readers_own_start_everything_counts() {
-        let start = Position::Latest {
-            since_unix_ms: 60_000,
-        };
+        let start = Position::Latest { since_unix_ms: 60_000 };
         let mut router = Router::new(start);
         assert!(router.change(&record("1", None)).is_none());
         router.read_from(Position::TrimHorizon);
-        assert!(
-            router.change(&record("1", None)).is_none(),
-            "read for another replica"
-        );
+        assert!(router.change(&record("1", None)).is_none(), "read for another replica");
         router.read_from(start);
-        assert!(
-            router.change(&record("1", None)).is_some(),
-            "a worker's clock is ahead"
-        );
+        assert!(router.change(&record("1", None)).is_some(), "a worker's clock is ahead");
     }
 }

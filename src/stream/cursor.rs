@@ -26,11 +26,7 @@ impl Cursor {
             Position::Latest { .. } if fresh => start,
             other => by_time(other),
         };
-        Self {
-            position: start,
-            ask,
-            from_unix_s: None,
-        }
+        Self { position: start, ask, from_unix_s: None }
     }
 
     pub(super) fn position(&self) -> Position {
@@ -71,9 +67,7 @@ impl Cursor {
         let given = records.len();
         records.retain(|record| {
             let new = before < Position::After(record.sequence);
-            let in_time = self
-                .from_unix_s
-                .is_none_or(|from| second(record.created_unix_ms) >= from);
+            let in_time = self.from_unix_s.is_none_or(|from| second(record.created_unix_ms) >= from);
             if new && in_time {
                 // The start is the first record in time; times are approximate and order is not.
                 self.from_unix_s = None;
@@ -90,9 +84,7 @@ impl Cursor {
 
 /// A start by time, at the whole second: a record made half a second after it carries its second's beginning.
 fn by_time(start: Position) -> Position {
-    let at_second = |unix_ms| Position::At {
-        unix_ms: second(unix_ms) * 1000,
-    };
+    let at_second = |unix_ms| Position::At { unix_ms: second(unix_ms) * 1000 };
     start.from_unix_ms().map_or(start, at_second)
 }
 
@@ -110,10 +102,7 @@ mod tests {
     const NOW: i64 = 10_000;
 
     fn numbers(records: &[Record]) -> Vec<String> {
-        records
-            .iter()
-            .map(|record| record.sequence.as_str().to_owned())
-            .collect()
+        records.iter().map(|record| record.sequence.as_str().to_owned()).collect()
     }
 
     #[test]
@@ -126,11 +115,7 @@ mod tests {
         assert_eq!(fresh.ask(5_900), by_time);
         assert_eq!(fresh.position(), start, "nothing was read");
         assert_eq!(Cursor::new(start, false).ask(5_800), by_time);
-        assert_eq!(
-            Cursor::new(start, true).ask(10_701),
-            by_time,
-            "it waited too long"
-        );
+        assert_eq!(Cursor::new(start, true).ask(10_701), by_time, "it waited too long");
     }
 
     #[test]
@@ -157,12 +142,7 @@ mod tests {
 
     #[test]
     fn a_latest_start_that_goes_to_the_trim_horizon_does_not_bring_the_past() {
-        let mut cursor = Cursor::new(
-            Position::Latest {
-                since_unix_ms: 19_000,
-            },
-            true,
-        );
+        let mut cursor = Cursor::new(Position::Latest { since_unix_ms: 19_000 }, true);
         cursor.ask(NOW);
         cursor.go_to_trim_horizon();
         assert_eq!(cursor.admit(&mut vec![record(1, 8_000), record(2, 9_000)]), 1);

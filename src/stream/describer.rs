@@ -32,10 +32,7 @@ pub struct Describer {
 impl Describer {
     /// A describer that may call at once.
     pub fn new(streams: Arc<dyn Streams>) -> Self {
-        Self {
-            streams,
-            next: Mutex::new(Instant::now()),
-        }
+        Self { streams, next: Mutex::new(Instant::now()) }
     }
 
     /// Lists all shards of a stream and gives each page to `on_page` as it comes, so that a listing that fails
@@ -69,10 +66,7 @@ impl Describer {
     /// shards. A call that fails counts as one that found none. Who misses a child here finds it by
     /// [`list`](Self::list), as does everybody at an endpoint that lists something else.
     pub async fn children(&self, stream: &StreamArn, shard: &ShardId) -> Vec<Shard> {
-        let what = Describe {
-            after: None,
-            children_of: Some(shard.clone()),
-        };
+        let what = Describe { after: None, children_of: Some(shard.clone()) };
         let mut pauses = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         for tried in 1..=CHILDREN_TRIES {
             match self.describe(stream, &what).await {
@@ -154,9 +148,8 @@ mod tests {
         script.lists(listing(vec![open_shard("a", None)], Some("a")));
         script.fails_to_list(Fault::Transient);
         let mut listed = Vec::new();
-        let outcome = describer(&script)
-            .list(&stream(), |page| listed.extend(shard_names(&page.shards)))
-            .await;
+        let outcome =
+            describer(&script).list(&stream(), |page| listed.extend(shard_names(&page.shards))).await;
         assert_eq!(outcome.map_err(|error| error.fault), Err(Fault::Transient));
         assert_eq!(listed, ["a"]);
     }

@@ -17,10 +17,10 @@ const MARGIN: Duration = Duration::from_secs(60 * 60);
 /// How long a shard must give nothing but empty pages before that says anything about old records. The service
 /// may answer with empty pages although records follow; a quarter of an hour of them, at several pages a
 /// minute at least, is the tip of the shard and no sparse stretch of its past.
-const QUIET: Duration = Duration::from_secs(15 * 60);
+pub const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// See [`QUIET`].
-const QUIET_PAGES: u32 = 100;
+pub const QUIET_PAGES: u32 = 100;
 
 /// Why a shard cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -113,10 +113,7 @@ impl Evidence {
             Position::At { unix_ms: from } | Position::Latest { since_unix_ms: from } => Some(from - 1),
             _ => None,
         };
-        Self {
-            through_unix_ms: start.read_through_unix_ms.max(unwanted_unix_ms),
-            quiet: None,
-        }
+        Self { through_unix_ms: start.read_through_unix_ms.max(unwanted_unix_ms), quiet: None }
     }
 
     pub(super) fn through_unix_ms(&self) -> Option<i64> {
@@ -131,10 +128,7 @@ impl Evidence {
             self.raise(created_unix_ms - 1);
             return;
         }
-        let quiet = self.quiet.get_or_insert(Quiet {
-            since_unix_ms: polled_unix_ms,
-            pages: 0,
-        });
+        let quiet = self.quiet.get_or_insert(Quiet { since_unix_ms: polled_unix_ms, pages: 0 });
         quiet.pages = quiet.pages.saturating_add(1);
         if quiet.pages >= QUIET_PAGES && polled_unix_ms - quiet.since_unix_ms >= millis(QUIET) {
             self.raise(polled_unix_ms - millis(QUIET));
@@ -160,11 +154,7 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn evidence(read_through_unix_ms: Option<i64>) -> Evidence {
-        Evidence::new(&Start {
-            position: Position::TrimHorizon,
-            fresh: false,
-            read_through_unix_ms,
-        })
+        Evidence::new(&Start { position: Position::TrimHorizon, fresh: false, read_through_unix_ms })
     }
 
     #[test]
@@ -178,29 +168,20 @@ mod tests {
 
     #[test]
     fn a_missing_shard_is_always_a_gap() {
-        assert_eq!(
-            judge(Fault::Missing, Some(NOW), NOW),
-            Verdict::Gap(Reason::Missing)
-        );
+        assert_eq!(judge(Fault::Missing, Some(NOW), NOW), Verdict::Gap(Reason::Missing));
     }
 
     #[test]
     fn a_start_before_the_retention_is_a_gap_unless_the_rest_is_known_to_be_read() {
         let old = NOW - 24 * HOUR_MS - 1;
-        let starts = [
-            Position::At { unix_ms: old },
-            Position::Latest { since_unix_ms: old },
-        ];
+        let starts = [Position::At { unix_ms: old }, Position::Latest { since_unix_ms: old }];
         for start in starts {
             assert_eq!(judge_start(&start, None, NOW), Err(Reason::StartTooOld));
             assert_eq!(judge_start(&start, Some(NOW - HOUR_MS), NOW), Ok(()));
         }
         assert_eq!(judge_start(&Position::At { unix_ms: old + 1 }, None, NOW), Ok(()));
         assert_eq!(judge_start(&Position::TrimHorizon, None, NOW), Ok(()));
-        assert_eq!(
-            judge_start(&Position::TrimHorizon, Some(old), NOW),
-            Err(Reason::StartTooOld)
-        );
+        assert_eq!(judge_start(&Position::TrimHorizon, Some(old), NOW), Err(Reason::StartTooOld));
     }
 
     #[test]

@@ -36,10 +36,7 @@ pub(super) async fn hydrate(
     recovery: &mut Recovery,
     events: &mpsc::Sender<Event>,
 ) -> Result<Hydrated, gap::Reason> {
-    let mut hydrated = Hydrated {
-        superseded: keep_last_of_each_key(records),
-        bytes: 0,
-    };
+    let mut hydrated = Hydrated { superseded: keep_last_of_each_key(records), bytes: 0 };
     // Indexes of records without an item yet.
     let mut open: Vec<usize> = (0..records.len()).collect();
     while !open.is_empty() {
@@ -58,9 +55,7 @@ pub(super) async fn hydrate(
                 }
                 if !again.is_empty() {
                     open.extend(again);
-                    recovery
-                        .wait(unprocessed(&source.table), Directive::SlowDown, events)
-                        .await;
+                    recovery.wait(unprocessed(&source.table), Directive::SlowDown, events).await;
                 }
             }
             Err(error) => {
@@ -79,11 +74,7 @@ pub(super) async fn hydrate(
 /// Takes out all records but the last of each key, and returns how many.
 fn keep_last_of_each_key(records: &mut Vec<Record>) -> u64 {
     let mut seen = HashSet::with_capacity(records.len());
-    let mut last: Vec<bool> = records
-        .iter()
-        .rev()
-        .map(|record| seen.insert(record.key.clone()))
-        .collect();
+    let mut last: Vec<bool> = records.iter().rev().map(|record| seen.insert(record.key.clone())).collect();
     let given = records.len();
     // `last` was made from the end, so that it is used up from its end.
     records.retain(|_| last.pop().expect("there is one entry for each record"));
@@ -104,11 +95,7 @@ fn place(records: &mut [Record], asked: &[usize], fetched: Fetched) -> usize {
 }
 
 fn become_current(record: &mut Record, item: Option<Item>) {
-    record.kind = if item.is_some() {
-        Kind::Modify
-    } else {
-        Kind::Remove
-    };
+    record.kind = if item.is_some() { Kind::Modify } else { Kind::Remove };
     record.by_ttl &= item.is_none();
     record.image = item;
 }

@@ -114,19 +114,12 @@ impl Lineage {
 
     /// Shards without a parent, or whose parent is not known: it was trimmed before anybody saw it.
     pub fn roots(&self) -> impl Iterator<Item = &Shard> {
-        self.shards
-            .values()
-            .map(|node| &node.shard)
-            .filter(|shard| !self.is_child_of_known(shard))
+        self.shards.values().map(|node| &node.shard).filter(|shard| !self.is_child_of_known(shard))
     }
 
     /// The known children of a shard, which may be unknown itself.
     pub fn children_of(&self, shard: &ShardId) -> impl Iterator<Item = &Shard> {
-        self.children
-            .get(shard)
-            .into_iter()
-            .flatten()
-            .filter_map(|child| self.get(child))
+        self.children.get(shard).into_iter().flatten().filter_map(|child| self.get(child))
     }
 
     /// Every shard once, each after its parent.
@@ -144,11 +137,7 @@ impl Lineage {
         // A child exists only when its parent is full, even if the description still shows that open.
         let closed = listed.closed || self.children.contains_key(&listed.id);
         let node = self.shards.entry(listed.id.clone()).or_insert_with(|| Node {
-            shard: Shard {
-                id: listed.id.clone(),
-                parent: None,
-                closed,
-            },
+            shard: Shard { id: listed.id.clone(), parent: None, closed },
             seen: 0,
             absences: 0,
         });
@@ -173,10 +162,7 @@ impl Lineage {
         if let Some(node) = self.shards.get_mut(parent) {
             node.shard.closed = true;
         }
-        self.children
-            .entry(parent.clone())
-            .or_default()
-            .insert(child.clone());
+        self.children.entry(parent.clone()).or_default().insert(child.clone());
     }
 
     /// Whether `shard` is `ancestor` or comes from it. Ends because links never form a circle.
@@ -192,10 +178,7 @@ impl Lineage {
     }
 
     fn is_child_of_known(&self, shard: &Shard) -> bool {
-        shard
-            .parent
-            .as_ref()
-            .is_some_and(|parent| self.shards.contains_key(parent))
+        shard.parent.as_ref().is_some_and(|parent| self.shards.contains_key(parent))
     }
 }
 
@@ -207,10 +190,7 @@ mod tests {
     use crate::stream::script::{listing, open_shard, shard_names};
 
     fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {
-        Shard {
-            closed,
-            ..open_shard(id, parent)
-        }
+        Shard { closed, ..open_shard(id, parent) }
     }
 
     fn page(shards: Vec<Shard>) -> Listing {
@@ -283,10 +263,7 @@ mod tests {
         assert_eq!(shard_names(lineage.roots()), ["b"]);
         assert_eq!(shard_names(lineage.children_of(&"a".into())), ["b"]);
         lineage.forget(&"b".into());
-        assert_eq!(
-            shard_names(lineage.children_of(&"a".into())),
-            Vec::<String>::new()
-        );
+        assert_eq!(shard_names(lineage.children_of(&"a".into())), Vec::<String>::new());
         assert_eq!(shard_names(lineage.parents_first()), ["c"]);
     }
 

@@ -48,8 +48,7 @@ impl Metrics {
         self.polls.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.last_poll_unix_ms
-            .fetch_max(polled_unix_ms, Ordering::Relaxed);
+        self.last_poll_unix_ms.fetch_max(polled_unix_ms, Ordering::Relaxed);
     }
 
     pub(super) fn held_back(&self, waited: Duration) {

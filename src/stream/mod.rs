@@ -158,9 +158,6 @@ impl Default for Config {
     /// Four polls a second while changes come, as AWS Lambda does; one a second when none do, which is about
     /// the 2.5 million calls a month that an account has free, for one shard.
     fn default() -> Self {
-        Self {
-            active_pause: Duration::from_millis(250),
-            idle_pause: Duration::from_secs(1),
-        }
+        Self { active_pause: Duration::from_millis(250), idle_pause: Duration::from_secs(1) }
     }
 }

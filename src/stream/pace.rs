@@ -52,30 +52,19 @@ pub(super) struct Seen {
 impl Pace {
     pub(super) fn new(config: &Config) -> Self {
         let active = config.active_pause.max(SHORTEST);
-        Self {
-            active,
-            idle: config.idle_pause.max(active),
-            current: active,
-            penalty: Duration::ZERO,
-        }
+        Self { active, idle: config.idle_pause.max(active), current: active, penalty: Duration::ZERO }
     }
 
     /// The pause after a page.
     pub(super) fn after(&mut self, seen: &Seen) -> Duration {
         let penalty = self.penalty;
         // Halving ends in microseconds, which are no pause.
-        self.penalty = Some(penalty / 2)
-            .filter(|half| *half > SHORTEST / 4)
-            .unwrap_or_default();
+        self.penalty = Some(penalty / 2).filter(|half| *half > SHORTEST / 4).unwrap_or_default();
         if seen.is_behind() {
             self.current = self.active;
             return penalty;
         }
-        self.current = if seen.records > 0 {
-            self.active
-        } else {
-            (self.current * 5 / 4).min(self.idle)
-        };
+        self.current = if seen.records > 0 { self.active } else { (self.current * 5 / 4).min(self.idle) };
         self.current + penalty
     }
 
@@ -108,12 +97,7 @@ mod tests {
     use super::*;
 
     fn seen(records: usize, age_ms: u64) -> Seen {
-        Seen {
-            records,
-            limit: 1000,
-            bytes: records * 100,
-            newest_age: Duration::from_millis(age_ms),
-        }
+        Seen { records, limit: 1000, bytes: records * 100, newest_age: Duration::from_millis(age_ms) }
     }
 
     fn pace() -> Pace {
@@ -122,15 +106,9 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_behind_does_not_pause() {
-        for page in [
-            seen(50, 3_001),
-            seen(1, 60_001),
-            seen(1000, 0),
-            Seen {
-                bytes: FULL_BYTES,
-                ..seen(3, 0)
-            },
-        ] {
+        for page in
+            [seen(50, 3_001), seen(1, 60_001), seen(1000, 0), Seen { bytes: FULL_BYTES, ..seen(3, 0) }]
+        {
             assert_eq!(pace().after(&page), Duration::ZERO, "{page:?}");
         }
     }

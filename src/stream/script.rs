@@ -142,19 +142,14 @@ impl Script {
             }
         };
         let soon = Duration::from_secs(120);
-        tokio::time::timeout(soon, made)
-            .await
-            .expect("the calls are made");
+        tokio::time::timeout(soon, made).await.expect("the calls are made");
     }
 
     fn add_page(&self, records: Vec<Record>, more: bool) {
         let mut state = self.state();
         let token = format!("next-{}", state.pages.len());
-        let page = Page {
-            bytes: records.len() * RECORD_BYTES,
-            records,
-            next: more.then_some(Iterator(token)),
-        };
+        let page =
+            Page { bytes: records.len() * RECORD_BYTES, records, next: more.then_some(Iterator(token)) };
         state.pages.push_back(Answer::Give(page));
     }
 
@@ -308,11 +303,7 @@ pub(super) fn key(name: &str) -> Key {
 }
 
 pub(super) fn open_shard(id: &str, parent: Option<&str>) -> Shard {
-    Shard {
-        id: id.into(),
-        parent: parent.map(ShardId::from),
-        closed: false,
-    }
+    Shard { id: id.into(), parent: parent.map(ShardId::from), closed: false }
 }
 
 pub(super) fn shard_names<'a>(shards: impl IntoIterator<Item = &'a Shard>) -> Vec<String> {
@@ -320,12 +311,7 @@ pub(super) fn shard_names<'a>(shards: impl IntoIterator<Item = &'a Shard>) -> Ve
 }
 
 pub(super) fn listing(shards: Vec<Shard>, next: Option<&str>) -> Listing {
-    Listing {
-        shards,
-        next: next.map(ShardId::from),
-        enabled: true,
-        view: View::NewImage,
-    }
+    Listing { shards, next: next.map(ShardId::from), enabled: true, view: View::NewImage }
 }
 
 fn sequence(number: u64) -> SequenceNumber {

@@ -41,27 +41,14 @@ struct Sheet {
 impl Board {
     pub(super) fn new(worker: &str, clock: Clock, empty: Vec<status::Replication>) -> Self {
         let started_unix_ms = clock.unix_ms();
-        let sheet = |replication| Sheet {
-            hung_unix_ms: started_unix_ms,
-            replication,
-        };
+        let sheet = |replication| Sheet { hung_unix_ms: started_unix_ms, replication };
         let sheets = Mutex::new(empty.into_iter().map(sheet).collect());
-        Self {
-            shared: Arc::new(Shared {
-                worker: worker.to_owned(),
-                clock,
-                started_unix_ms,
-                sheets,
-            }),
-        }
+        Self { shared: Arc::new(Shared { worker: worker.to_owned(), clock, started_unix_ms, sheets }) }
     }
 
     pub(super) fn hang(&self, index: usize, replication: status::Replication) {
         let hung_unix_ms = self.shared.clock.unix_ms();
-        self.sheets()[index] = Sheet {
-            hung_unix_ms,
-            replication,
-        };
+        self.sheets()[index] = Sheet { hung_unix_ms, replication };
     }
 
     /// What the worker does, now.
@@ -69,15 +56,9 @@ impl Board {
         let now_unix_ms = self.shared.clock.unix_ms();
         let sheets = self.sheets().clone();
         let mut not_ready: Vec<_> = self.stuck(now_unix_ms);
-        let replications: Vec<_> = sheets
-            .into_iter()
-            .map(|sheet| at_time(sheet.replication, now_unix_ms))
-            .collect();
-        not_ready.extend(
-            replications
-                .iter()
-                .flat_map(|replication| reasons(replication, now_unix_ms)),
-        );
+        let replications: Vec<_> =
+            sheets.into_iter().map(|sheet| at_time(sheet.replication, now_unix_ms)).collect();
+        not_ready.extend(replications.iter().flat_map(|replication| reasons(replication, now_unix_ms)));
         Status {
             schema_version: 1,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -103,28 +84,21 @@ impl Board {
         let is_stuck = |sheet: &&Sheet| now_unix_ms - sheet.hung_unix_ms > STUCK_AFTER_MS;
         let says = |sheet: &Sheet| {
             let seconds = (now_unix_ms - sheet.hung_unix_ms) / 1_000;
-            format!(
-                "replication `{}` has made no turn for {seconds} s",
-                sheet.replication.name
-            )
+            format!("replication `{}` has made no turn for {seconds} s", sheet.replication.name)
         };
         self.sheets().iter().filter(is_stuck).map(says).collect()
     }
 
     fn sheets(&self) -> std::sync::MutexGuard<'_, Vec<Sheet>> {
-        self.shared
-            .sheets
-            .lock()
-            .expect("nothing panics while holding it")
+        self.shared.sheets.lock().expect("nothing panics while holding it")
     }
 }
 
 /// Adds what depends on the time.
 fn at_time(mut replication: status::Replication, now_unix_ms: i64) -> status::Replication {
     for replica in &mut replication.replicas {
-        let lag = replica
-            .applied_through_unix_ms
-            .map(|through| (now_unix_ms - through).max(0) as f64 / 1_000.0);
+        let lag =
+            replica.applied_through_unix_ms.map(|through| (now_unix_ms - through).max(0) as f64 / 1_000.0);
         replica.lag_seconds = lag;
         replica.headroom_seconds = lag.map(|lag| RETENTION_S - lag);
     }
@@ -142,28 +116,16 @@ fn reasons(replication: &status::Replication, now_unix_ms: i64) -> Vec<String> {
     }
     for gap in &replication.gaps {
         let shard = gap.shard.as_deref().unwrap_or("the stream");
-        reasons.push(format!(
-            "replication `{name}`: {shard}: {}; {}",
-            gap.reason, gap.advice
-        ));
+        reasons.push(format!("replication `{name}`: {shard}: {}; {}", gap.reason, gap.advice));
     }
     if let Some(oldest) = replication.oldest_poll_unix_ms
         && now_unix_ms - oldest > POLL_AGE_MS
     {
         let seconds = (now_unix_ms - oldest) / 1_000;
-        reasons.push(format!(
-            "replication `{name}`: a shard was not polled for {seconds} s"
-        ));
+        reasons.push(format!("replication `{name}`: a shard was not polled for {seconds} s"));
     }
-    for replica in replication
-        .replicas
-        .iter()
-        .filter(|replica| replica.state == State::Stalled)
-    {
-        let why = replica
-            .error
-            .as_deref()
-            .unwrap_or("no change was settled for a minute");
+    for replica in replication.replicas.iter().filter(|replica| replica.state == State::Stalled) {
+        let why = replica.error.as_deref().unwrap_or("no change was settled for a minute");
         reasons.push(format!("replica `{name}/{}` is stalled: {why}", replica.name));
     }
     reasons

@@ -110,13 +110,8 @@ impl Feed {
         position: Position,
         reservation: Option<Reservation>,
     ) {
-        let changes: Vec<_> = records
-            .iter()
-            .filter_map(|record| self.router.change(record))
-            .collect();
-        self.channel
-            .gauges
-            .routed(records.len() as u64, (records.len() - changes.len()) as u64);
+        let changes: Vec<_> = records.iter().filter_map(|record| self.router.change(record)).collect();
+        self.channel.gauges.routed(records.len() as u64, (records.len() - changes.len()) as u64);
         let newest_unix_ms = records.iter().map(|record| record.created_unix_ms).max();
         let number = self.frontier.admit(position, newest_unix_ms);
         if changes.is_empty() {
@@ -141,8 +136,8 @@ impl Feed {
     }
 
     /// Everything made up to `unix_ms` has been handed over.
-    pub(super) fn prove(&mut self, unix_ms: i64) {
-        self.frontier.prove(unix_ms);
+    pub(super) fn prove(&mut self, unix_ms: i64, surely: bool) {
+        self.frontier.prove(unix_ms, surely);
         self.show();
     }
 
@@ -167,7 +162,6 @@ impl Feed {
     }
 
     fn show(&self) {
-        self.applied_through
-            .set(self.frontier.reached().applied_through_unix_ms);
+        self.applied_through.set(self.frontier.reached().applied_through_unix_ms);
     }
 }

@@ -59,9 +59,7 @@ impl Replicas {
         match self.start {
             Start::TrimHorizon => Position::TrimHorizon,
             Start::Latest if shard_is_closed => Position::End,
-            Start::Latest => Position::Latest {
-                since_unix_ms: now_unix_ms,
-            },
+            Start::Latest => Position::Latest { since_unix_ms: now_unix_ms },
             Start::At { unix_ms } => Position::At { unix_ms },
         }
     }
@@ -103,8 +101,7 @@ impl Replicas {
         for replica in &self.names {
             if !row.checkpoints.contains_key(replica) {
                 let position = self.first_position(replica, shard_is_closed, now_unix_ms);
-                row.checkpoints
-                    .insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
+                row.checkpoints.insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
                 changed = true;
             }
         }
@@ -140,12 +137,7 @@ impl Replicas {
             };
         };
         let needs_it = |replica: &&String| !row.is_done_for(replica);
-        match self
-            .names
-            .iter()
-            .filter(needs_it)
-            .all(|replica| parent.is_done_for(replica))
-        {
+        match self.names.iter().filter(needs_it).all(|replica| parent.is_done_for(replica)) {
             true => Standing::Ready,
             false => Standing::Waiting,
         }
@@ -158,16 +150,16 @@ impl Replicas {
             return;
         };
         for (replica, checkpoint) in &mut row.checkpoints {
-            let Some(before) = parent
-                .checkpoints
-                .get(replica)
-                .filter(|before| before.position.is_end())
+            let Some(before) = parent.checkpoints.get(replica).filter(|before| before.position.is_end())
             else {
                 continue;
             };
-            checkpoint.applied_through_unix_ms = checkpoint
-                .applied_through_unix_ms
-                .max(before.applied_through_unix_ms);
+            checkpoint.applied_through_unix_ms =
+                checkpoint.applied_through_unix_ms.max(before.applied_through_unix_ms);
+            if row.counter == 0 && checkpoint.position == Position::TrimHorizon {
+                // All of a child that was never held is wanted, however late it was found.
+                checkpoint.read_through_unix_ms = before.read_through_unix_ms;
+            }
         }
     }
 
@@ -198,20 +190,12 @@ mod tests {
     use super::*;
 
     fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {
-        Shard {
-            id: id.into(),
-            parent: parent.map(ShardId::from),
-            closed,
-        }
+        Shard { id: id.into(), parent: parent.map(ShardId::from), closed }
     }
 
     fn replicas(names: &[&str], new: &[&str], start: Start) -> Replicas {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        Replicas {
-            names: owned(names),
-            new: owned(new).into_iter().collect(),
-            start,
-        }
+        Replicas { names: owned(names), new: owned(new).into_iter().collect(), start }
     }
 
     fn row(replicas: &Replicas, shard: &Shard) -> Row {
@@ -224,7 +208,7 @@ mod tests {
             Checkpoint {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
-                decided_unix_ms: 0,
+                read_through_unix_ms: 3_000,
             },
         );
     }
@@ -251,16 +235,14 @@ mod tests {
         );
         for (replica, expected) in [("a", Standing::Waiting), ("b", Standing::Ready)] {
             rows.insert(parent.shard.clone(), parent.clone());
-            assert_eq!(
-                replicas.standing(&child, &rows, &Lineage::new()),
-                Standing::Waiting
-            );
+            assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), Standing::Waiting);
             end(&mut parent, replica);
             rows.insert(parent.shard.clone(), parent.clone());
             assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), expected);
         }
         replicas.inherit(&mut child, &rows);
         assert_eq!(child.checkpoints["a"].applied_through_unix_ms, Some(4_000));
+        assert_eq!(child.checkpoints["a"].read_through_unix_ms, 3_000);
         assert_eq!(replicas.standing(&parent, &rows, &Lineage::new()), Standing::Done);
     }
 
@@ -269,10 +251,7 @@ mod tests {
         let mut replicas = replicas(&["a"], &["a"], Start::Latest);
         assert_eq!(row(&replicas, &shard("old", None, true)).state, State::Ended);
         let open = row(&replicas, &shard("open", None, false));
-        assert_eq!(
-            open.checkpoints["a"].position,
-            Position::Latest { since_unix_ms: 5_000 }
-        );
+        assert_eq!(open.checkpoints["a"].position, Position::Latest { since_unix_ms: 5_000 });
         let rows = BTreeMap::from([(open.shard.clone(), open)]);
         let child = shard("child", Some("open"), true);
         let child = replicas.new_row(&child, &"arn".into(), &rows, 9_000);
@@ -296,10 +275,7 @@ mod tests {
         let both = replicas(&["a", "b"], &["b"], Start::TrimHorizon);
         assert!(both.complete(&mut row, true, 6_000));
         assert_eq!(row.state, State::Open);
-        assert_eq!(
-            both.standing(&row, &BTreeMap::new(), &Lineage::new()),
-            Standing::Ready
-        );
+        assert_eq!(both.standing(&row, &BTreeMap::new(), &Lineage::new()), Standing::Ready);
         assert!(!both.complete(&mut row, true, 6_000));
     }
 
@@ -307,21 +283,11 @@ mod tests {
     fn a_gap_blocks_its_children() {
         let replicas = replicas(&["a"], &["a"], Start::TrimHorizon);
         let mut parent = row(&replicas, &shard("p", None, true));
-        parent.state = State::Gap {
-            reason: "trimmed".to_owned(),
-            found_unix_ms: 1,
-        };
-        assert_eq!(
-            replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()),
-            Standing::Gap
-        );
+        parent.state = State::Gap { reason: "trimmed".to_owned(), found_unix_ms: 1 };
+        assert_eq!(replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()), Standing::Gap);
         let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
         assert_eq!(
-            replicas.standing(
-                &row(&replicas, &shard("c", Some("p"), false)),
-                &rows,
-                &Lineage::new()
-            ),
+            replicas.standing(&row(&replicas, &shard("c", Some("p"), false)), &rows, &Lineage::new()),
             Standing::Waiting
         );
     }
@@ -342,17 +308,8 @@ mod tests {
         for child in ["c1", "c2"] {
             assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), None);
             let child = row(&replicas, &shard(child, Some("p"), false));
-            rows.insert(
-                child.shard.clone(),
-                Row {
-                    owner: Some("w".to_owned()),
-                    ..child
-                },
-            );
+            rows.insert(child.shard.clone(), Row { owner: Some("w".to_owned()), ..child });
         }
-        assert_eq!(
-            replicas.expiry(&parent, &rows, &lineage, 1_000),
-            Some(1 + ENDED_ROW_SECONDS)
-        );
+        assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), Some(1 + ENDED_ROW_SECONDS));
     }
 }

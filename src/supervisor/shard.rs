@@ -7,6 +7,8 @@
 //!                 └── lease lost ──> nothing more is written, at once
 //! ```
 
+mod renewal;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,13 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::feed::{Channel, Feed, Moment};
-use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;
 use crate::lease::{self, Fence, Leases, Renewal, Row, State};
 use crate::shard::{Position, Shard};
-use crate::stream::{self, Describer, Event, Reader, Source, Stop};
+use crate::stream::{self, Describer, Event, Reader, Source, Stop, gap};
 use crate::task::Tasks;
 use crate::telemetry;
 
@@ -158,11 +159,7 @@ impl Built {
             started_unix_ms: parts.clock.unix_ms(),
             trouble: Arc::default(),
         };
-        let settle = if parts.settles {
-            parts.lease.settle()
-        } else {
-            Duration::ZERO
-        };
+        let settle = if parts.settles { parts.lease.settle() } else { Duration::ZERO };
         let task = Task {
             row: parts.row,
             leases: parts.leases,
@@ -183,24 +180,11 @@ impl Built {
             trouble: Arc::clone(&live.trouble),
             in_trouble: false,
         };
-        (
-            Self {
-                task,
-                reader,
-                settle,
-                channels,
-            },
-            live,
-        )
+        (Self { task, reader, settle, channels }, live)
     }
 
     pub(super) async fn run(self) -> Exit {
-        let Self {
-            mut task,
-            reader,
-            settle,
-            channels,
-        } = self;
+        let Self { mut task, reader, settle, channels } = self;
         let (sender, events) = stream::events();
         let mut reading = Tasks::new();
         let drain = task.drain.clone();
@@ -226,18 +210,15 @@ impl Built {
 /// Where the one reader of all feeds begins. Positions of different kinds cannot be compared without asking the
 /// service; the shard is read from its oldest record then, and each feed leaves out what it has.
 fn start(feeds: &[Feed], fresh: bool) -> stream::Start {
-    let unfinished: Vec<_> = feeds
-        .iter()
-        .map(|feed| *feed.reached().1)
-        .filter(|reached| !reached.position.is_end())
-        .collect();
+    let unfinished: Vec<_> =
+        feeds.iter().map(|feed| *feed.reached().1).filter(|reached| !reached.position.is_end()).collect();
     let earliest = |left, right| match (left, right) {
         (Position::After(left), Position::After(right)) => Position::After(left.min(right)),
         _ if left == right => left,
         _ => Position::TrimHorizon,
     };
     let positions = unfinished.iter().map(|reached| reached.position);
-    let through = unfinished.iter().map(Checkpoint::read_through_unix_ms).min();
+    let through = unfinished.iter().map(|reached| reached.read_through_unix_ms).min();
     stream::Start {
         position: positions.reduce(earliest).unwrap_or(Position::End),
         fresh,
@@ -297,23 +278,16 @@ impl Task {
     }
 
     fn renewals(&self) -> Interval {
-        let mut renew = interval_at(
-            Instant::now() + self.lease.renew_interval,
-            self.lease.renew_interval,
-        );
+        let mut renew = interval_at(Instant::now() + self.lease.renew_interval, self.lease.renew_interval);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         renew
     }
 
     fn take(&mut self, event: Event) {
         let (records, position, polled_unix_ms, mut reservations) = match event {
-            Event::Page {
-                records,
-                position,
-                polled_unix_ms,
-                reservations,
-                ..
-            } => (records, position, polled_unix_ms, reservations.into_iter()),
+            Event::Page { records, position, polled_unix_ms, reservations, .. } => {
+                (records, position, polled_unix_ms, reservations.into_iter())
+            }
             Event::Trouble(error, directive) => {
                 let advice = advice(error.fault, Stage::Read);
                 warn!(shard = %self.row.shard, %error, ?directive, advice, "reading does not succeed");
@@ -340,25 +314,26 @@ impl Task {
     }
 
     fn quiet(&mut self, polled_unix_ms: i64) {
-        let quiet = self.quiet.get_or_insert(Quiet {
-            since_unix_ms: polled_unix_ms,
-            polls: 0,
-        });
+        let quiet = self.quiet.get_or_insert(Quiet { since_unix_ms: polled_unix_ms, polls: 0 });
         quiet.polls += 1;
-        let span_ms = QUIET_SPAN.as_millis() as i64;
-        if quiet.polls >= QUIET_POLLS && polled_unix_ms - quiet.since_unix_ms >= span_ms {
-            for feed in &mut self.feeds {
-                feed.prove(polled_unix_ms - span_ms);
+        let quiet = *quiet;
+        let lasts = |polls, span: Duration| {
+            let span_ms = span.as_millis() as i64;
+            let long_enough = quiet.polls >= polls && polled_unix_ms - quiet.since_unix_ms >= span_ms;
+            long_enough.then_some(polled_unix_ms - span_ms)
+        };
+        let (likely, sure) = (lasts(QUIET_POLLS, QUIET_SPAN), lasts(gap::QUIET_PAGES, gap::QUIET));
+        for feed in &mut self.feeds {
+            for (through, surely) in [(likely, false), (sure, true)] {
+                if let Some(unix_ms) = through {
+                    feed.prove(unix_ms, surely);
+                }
             }
         }
     }
 
     fn count(&mut self) {
-        let now = (
-            self.reading.records(),
-            self.reading.bytes(),
-            self.reading.backpressure(),
-        );
+        let now = (self.reading.records(), self.reading.bytes(), self.reading.backpressure());
         let before = std::mem::replace(&mut self.counted, now);
         self.metrics.read(now.0 - before.0, now.1 - before.1);
         self.metrics.held_back(now.2.saturating_sub(before.2));
@@ -378,10 +353,8 @@ impl Task {
                     "shard cannot be read on: replicas miss changes and must be copied anew"
                 );
                 self.metrics.gap_found();
-                self.row.state = State::Gap {
-                    reason: reason.to_string(),
-                    found_unix_ms: self.clock.unix_ms(),
-                };
+                self.row.state =
+                    State::Gap { reason: reason.to_string(), found_unix_ms: self.clock.unix_ms() };
                 // Known to everybody at once; if this fails, the next renewal writes it.
                 self.renew().await;
             }
@@ -408,89 +381,5 @@ impl Task {
             Stop::Gap(_) => Exit::Gap(row),
             Stop::Cancelled => Exit::Released(row),
         }
-    }
-
-    /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
-    /// out, because a successor must not write before those have landed or failed.
-    async fn give_up(&mut self) -> Exit {
-        warn!(shard = %self.row.shard, "drain took too long: changes not yet applied are left to the next holder");
-        self.fence.revoke();
-        self.checkpoint();
-        let mut row = self.row.clone();
-        if let Err(error) = self.leases.renew(&mut row).await {
-            warn!(shard = %row.shard, %error, "write the last checkpoint");
-        }
-        Exit::Lost
-    }
-
-    /// Puts how far the replicas are into the row.
-    fn checkpoint(&mut self) {
-        for feed in &self.feeds {
-            let (replica, reached) = feed.reached();
-            if let Some(checkpoint) = self.row.checkpoints.get_mut(replica) {
-                checkpoint.advance(reached);
-            }
-        }
-        self.row.end_if_done();
-    }
-
-    /// Renews the lease with the newest checkpoints. `false` when it is lost, or can no longer be known to be held.
-    async fn renew(&mut self) -> bool {
-        self.checkpoint();
-        let sent = Instant::now();
-        let mut row = self.row.clone();
-        let outcome = timeout(self.lease.longest_attempt, self.leases.renew(&mut row)).await;
-        match outcome {
-            Ok(Ok(Renewal::Done)) => {
-                self.row = row;
-                self.fence.open_until(sent + self.lease.fence_span());
-                self.metrics.checkpointed(self.clock.unix_ms(), sent.elapsed());
-                true
-            }
-            Ok(Ok(Renewal::Lost)) => {
-                warn!(shard = %self.row.shard, "lease was taken by another worker");
-                self.metrics.lease_changed(telemetry::LeaseChange::Lost);
-                false
-            }
-            Ok(Err(error)) => self.renewal_failed(&error),
-            Err(_) => self.renewal_failed(&"no answer in time"),
-        }
-    }
-
-    fn renewal_failed(&self, error: &dyn std::fmt::Display) -> bool {
-        self.metrics.lease_renewal_failed();
-        self.metrics.checkpoint_failed();
-        let held = self.fence.is_open(Instant::now());
-        warn!(shard = %self.row.shard, %error, held, "lease is not renewed");
-        if !held {
-            self.metrics.lease_changed(telemetry::LeaseChange::Expired);
-        }
-        held
-    }
-
-    /// Writes the final row and gives the lease back, trying until the lease runs out.
-    async fn write_last(&mut self) -> bool {
-        self.checkpoint();
-        while self.fence.is_open(Instant::now()) {
-            let mut row = self.row.clone();
-            let outcome = timeout(self.lease.longest_attempt, self.leases.release(&mut row)).await;
-            match outcome {
-                Ok(Ok(Renewal::Done)) => {
-                    self.row = row;
-                    self.metrics.lease_changed(telemetry::LeaseChange::Released);
-                    return true;
-                }
-                Ok(Ok(Renewal::Lost)) => return false,
-                Ok(Err(error)) => self.last_failed(&error).await,
-                Err(_) => self.last_failed(&"no answer in time").await,
-            }
-        }
-        false
-    }
-
-    async fn last_failed(&self, error: &(dyn std::fmt::Display + Sync)) {
-        warn!(shard = %self.row.shard, %error, "last checkpoint is not written yet");
-        self.metrics.checkpoint_failed();
-        sleep(Duration::from_millis(250)).await;
     }
 }

@@ -68,10 +68,7 @@ impl Worker {
                 index,
                 drain: drain.clone(),
             };
-            replications.spawn(
-                info_span!("replication", name = replication.name),
-                replication::run(setup),
-            );
+            replications.spawn(info_span!("replication", name = replication.name), replication::run(setup));
         }
         let mut heartbeat = tokio::time::interval(config.lease.renew_interval);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -88,10 +85,7 @@ impl Worker {
 
 /// Tells the fleet that this worker lives.
 async fn beat(config: &Config) {
-    let key = RowKey {
-        partition: "#workers".to_owned(),
-        sort: config.worker.clone(),
-    };
+    let key = RowKey { partition: "#workers".to_owned(), sort: config.worker.clone() };
     let now_unix_ms = config.clock.unix_ms();
     let mut row = key.attributes();
     row.insert("heartbeat_ms".to_owned(), Value::integer(now_unix_ms));

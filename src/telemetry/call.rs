@@ -52,14 +52,8 @@ struct Operation {
 
 impl Outcome {
     /// All, in the order of their discriminants.
-    const ALL: [Self; 6] = [
-        Self::Ok,
-        Self::Throttled,
-        Self::Conflict,
-        Self::AccessDenied,
-        Self::Timeout,
-        Self::Error,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Ok, Self::Throttled, Self::Conflict, Self::AccessDenied, Self::Timeout, Self::Error];
 
     const fn label(self) -> &'static str {
         match self {
@@ -99,16 +93,9 @@ impl Calls {
         requests: Family<IntCounterVec, 4>,
         durations: Family<HistogramVec, 2>,
     ) -> Self {
-        let shared = Shared {
-            service,
-            region: region.to_owned(),
-            requests,
-            durations,
-            operations: RwLock::default(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared =
+            Shared { service, region: region.to_owned(), requests, durations, operations: RwLock::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Counts one attempt of `operation`, such as `GetRecords`. Allocates only at an operation's first call.
@@ -117,11 +104,7 @@ impl Calls {
             series.outcomes[outcome as usize].inc();
             series.duration.observe(elapsed.as_secs_f64());
         };
-        let known = self
-            .shared
-            .operations
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.operations.read().unwrap_or_else(PoisonError::into_inner);
         match known.iter().find(|(name, _)| *name == operation) {
             Some((_, series)) => count(series),
             None => {
@@ -141,11 +124,7 @@ impl Calls {
             outcomes: Outcome::ALL.map(count),
             duration: self.shared.durations.with([service, operation]),
         };
-        let mut operations = self
-            .shared
-            .operations
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut operations = self.shared.operations.write().unwrap_or_else(PoisonError::into_inner);
         // Two may come here at once: the series are the same, and the first entry is the one found.
         operations.push((operation, series.clone()));
         series

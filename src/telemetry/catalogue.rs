@@ -23,14 +23,11 @@ pub(super) enum Kind {
 
 /// From a source's creation time to the replica's answer. The source's times are whole seconds, so nothing below
 /// one second means anything; the last bound is the 24 hours after which a stream forgets.
-const APPLY_SECONDS: &[f64] = &[
-    1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0,
-];
+const APPLY_SECONDS: &[f64] =
+    &[1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0];
 
 /// One request to a service, from a fast read in the same region to the longest attempt anybody allows.
-const REQUEST_SECONDS: &[f64] = &[
-    0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
+const REQUEST_SECONDS: &[f64] = &[0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Defines the metrics and `ALL`, so that none is missing from it.
 macro_rules! catalogue {

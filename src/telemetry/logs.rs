@@ -107,18 +107,9 @@ fn colours_wanted(no_color: Option<&OsStr>) -> bool {
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
     if let Some((word, level)) = almost_level(filter) {
-        return Err(Error::Level {
-            filter: filter.to_owned(),
-            word: word.to_owned(),
-            level,
-        });
+        return Err(Error::Level { filter: filter.to_owned(), word: word.to_owned(), level });
     }
-    EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| Error::Filter {
-            filter: filter.to_owned(),
-            source,
-        })
+    EnvFilter::builder().parse(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })
 }
 
 /// The first part that is taken for a target but looks like a misspelt level. A filter of nothing but a target
@@ -194,10 +185,7 @@ mod tests {
 
     #[test]
     fn a_machine_gets_json_with_the_fields_at_the_top() {
-        for text in [
-            logged(Format::Json, true, false),
-            logged(Format::Auto, false, false),
-        ] {
+        for text in [logged(Format::Json, true, false), logged(Format::Auto, false, false)] {
             let line: serde_json::Value = serde_json::from_str(text.trim_end()).expect("one line of JSON");
             assert_eq!(line["message"], "shard ended");
             assert_eq!(line["level"], "WARN");
@@ -209,10 +197,7 @@ mod tests {
     #[test]
     fn a_person_gets_text_and_colours_only_when_wanted() {
         let plain = logged(Format::Text, false, false);
-        assert!(
-            plain.contains("shard ended") && plain.contains("table=\"Orders\""),
-            "{plain}"
-        );
+        assert!(plain.contains("shard ended") && plain.contains("table=\"Orders\""), "{plain}");
         assert!(!plain.contains('\u{1b}'), "{plain}");
         assert!(logged(Format::Auto, true, true).contains('\u{1b}'));
         assert!(!plain.contains("hidden"), "{plain}");
@@ -229,11 +214,7 @@ mod tests {
     fn a_bad_filter_is_named() {
         let error = check("dynamirror=loud").expect_err("loud is not a level");
         assert!(error.to_string().contains("dynamirror=loud"), "{error}");
-        for (filter, level) in [
-            ("inof", "info"),
-            ("warning", "warn"),
-            ("info,hyper=warn,debg", "debug"),
-        ] {
+        for (filter, level) in [("inof", "info"), ("warning", "warn"), ("info,hyper=warn,debg", "debug")] {
             let error = check(filter).expect_err(filter).to_string();
             assert!(error.contains(&format!("did you mean {level:?}")), "{error}");
         }
@@ -241,14 +222,9 @@ mod tests {
 
     #[test]
     fn a_good_filter_is_taken() {
-        for filter in [
-            "info",
-            "INFO",
-            "off",
-            "hyper",
-            "warn,dynamirror::lease=debug",
-            "dynamirror[shard]=trace",
-        ] {
+        for filter in
+            ["info", "INFO", "off", "hyper", "warn,dynamirror::lease=debug", "dynamirror[shard]=trace"]
+        {
             check(filter).expect(filter);
         }
     }
@@ -256,12 +232,6 @@ mod tests {
     #[test]
     fn a_format_has_a_name() {
         assert_eq!("json".parse::<Format>().expect("it is one"), Format::Json);
-        assert!(
-            "yaml"
-                .parse::<Format>()
-                .expect_err("it is none")
-                .to_string()
-                .contains("yaml")
-        );
+        assert!("yaml".parse::<Format>().expect_err("it is none").to_string().contains("yaml"));
     }
 }

@@ -97,17 +97,12 @@ impl Metrics {
             (names::LAG, registry.register(Box::new(progress.clone()))),
             (names::STARTED, registry.register(Box::new(process))),
         ] {
-            registered.map_err(|source| Error::Register {
-                metric: metric.name,
-                source,
-            })?;
+            registered.map_err(|source| Error::Register { metric: metric.name, source })?;
         }
         identify(&registry, worker, fleet)?;
         let families = Families::register(registry, progress)?;
         families.create_global();
-        Ok(Self {
-            families: Arc::new(families),
-        })
+        Ok(Self { families: Arc::new(families) })
     }
 
     /// The handle for the source of `replication`, whose table is `table`. The same names give the same series.
@@ -132,9 +127,8 @@ impl Metrics {
         TextEncoder::new()
             .encode(&self.families.registry.gather(), &mut text)
             .map_err(|source| Error::Render { source })?;
-        String::from_utf8(text).map_err(|error| Error::Render {
-            source: prometheus::Error::Msg(error.to_string()),
-        })
+        String::from_utf8(text)
+            .map_err(|error| Error::Render { source: prometheus::Error::Msg(error.to_string()) })
     }
 }
 
@@ -200,9 +194,7 @@ fn identify(registry: &Registry, worker: &str, fleet: &str) -> Result<(), Error>
     let compiler = option_env!("BUILD_RUSTC").unwrap_or("unknown");
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let build = Family::<IntGaugeVec, 4>::register(registry, &names::BUILD_INFO)?;
-    build
-        .with([env!("CARGO_PKG_VERSION"), revision, compiler, &target])
-        .set(1);
+    build.with([env!("CARGO_PKG_VERSION"), revision, compiler, &target]).set(1);
     let own = Family::<IntGaugeVec, 2>::register(registry, &names::WORKER_INFO)?;
     own.with([worker, fleet]).set(1);
     Ok(())

@@ -45,10 +45,7 @@ impl Process {
             names::THREADS,
             names::STARTED,
         ])?;
-        Ok(Self {
-            started_unix_seconds,
-            descriptions,
-        })
+        Ok(Self { started_unix_seconds, descriptions })
     }
 }
 
@@ -112,9 +109,7 @@ fn parse_status(status: &str) -> Memory {
 
 /// The soft limit; absent when there is none.
 fn parse_max_fds(limits: &str) -> Option<f64> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -134,11 +129,8 @@ mod tests {
     #[test]
     fn memory_is_in_bytes() {
         let memory = parse_status("Name:\tx\nVmSize:\t    2048 kB\nVmRSS:\t     512 kB\nThreads:\t7\n");
-        let expected = Memory {
-            resident_bytes: Some(524_288.0),
-            virtual_bytes: Some(2_097_152.0),
-            threads: Some(7.0),
-        };
+        let expected =
+            Memory { resident_bytes: Some(524_288.0), virtual_bytes: Some(2_097_152.0), threads: Some(7.0) };
         assert_eq!(memory, expected);
         assert_eq!(parse_status("Name:\tx\n"), Memory::default());
     }
@@ -149,9 +141,6 @@ mod tests {
             parse_max_fds("Max open files            1024                 4096   files\n"),
             Some(1024.0)
         );
-        assert_eq!(
-            parse_max_fds("Max open files            unlimited            unlimited  files\n"),
-            None
-        );
+        assert_eq!(parse_max_fds("Max open files            unlimited            unlimited  files\n"), None);
     }
 }

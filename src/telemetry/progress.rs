@@ -64,14 +64,11 @@ impl Moment {
     const UNKNOWN: i64 = i64::MIN;
 
     const fn unknown() -> Self {
-        Self {
-            unix_ms: AtomicI64::new(Self::UNKNOWN),
-        }
+        Self { unix_ms: AtomicI64::new(Self::UNKNOWN) }
     }
 
     pub(super) fn set(&self, unix_ms: Option<i64>) {
-        self.unix_ms
-            .store(unix_ms.unwrap_or(Self::UNKNOWN), Ordering::Relaxed);
+        self.unix_ms.store(unix_ms.unwrap_or(Self::UNKNOWN), Ordering::Relaxed);
     }
 
     /// Moves it forward, never back.
@@ -105,12 +102,7 @@ impl Progress {
             names::HEADROOM,
             names::CLOCK_SKEW,
         ])?;
-        Ok(Self {
-            clock,
-            skewed: Arc::default(),
-            descriptions,
-            shared: Arc::default(),
-        })
+        Ok(Self { clock, skewed: Arc::default(), descriptions, shared: Arc::default() })
     }
 
     /// The moments of a source, the same for the same names.
@@ -132,10 +124,7 @@ impl Progress {
         let mut routes = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = routes.replicas.entry(names.map(str::to_owned));
         let moments = entry.or_insert_with(|| {
-            Arc::new(ReplicaMoments {
-                applied_through: Moment::unknown(),
-                last_applied: Moment::unknown(),
-            })
+            Arc::new(ReplicaMoments { applied_through: Moment::unknown(), last_applied: Moment::unknown() })
         });
         Arc::clone(moments)
     }
@@ -186,9 +175,7 @@ impl Collector for Progress {
             routes.sources(&names::OLDEST_POLL, |moments| &moments.oldest_poll),
             routes.sources(&names::CHECKPOINTED, |moments| &moments.checkpointed),
             routes.replicas(&names::APPLIED_THROUGH, through),
-            routes.replicas(&names::LAST_APPLIED, |moments| {
-                moments.last_applied.unix_seconds()
-            }),
+            routes.replicas(&names::LAST_APPLIED, |moments| moments.last_applied.unix_seconds()),
             lags,
             routes.replicas(&names::HEADROOM, headroom),
             family(&names::CLOCK_SKEW, iter::once((Vec::new(), skewed))),

@@ -85,9 +85,7 @@ impl Replica {
             read_capacity: families.capacity.with(and("read")),
             write_capacity: families.capacity.with(and("write")),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// So many items were put.

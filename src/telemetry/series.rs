@@ -29,10 +29,7 @@ impl<V: Vector, const N: usize> Family<V, N> {
     /// Registers `metric`, which must have `N` labels.
     pub(super) fn register(registry: &Registry, metric: &Metric) -> Result<Self, Error> {
         if metric.labels.len() != N {
-            return Err(Error::Labels {
-                metric: metric.name,
-                expected: N,
-            });
+            return Err(Error::Labels { metric: metric.name, expected: N });
         }
         let registered = V::create(metric).and_then(|vector| {
             registry.register(Box::new(vector.clone()))?;
@@ -40,17 +37,12 @@ impl<V: Vector, const N: usize> Family<V, N> {
         });
         registered
             .map(|vector| Self { vector })
-            .map_err(|source| Error::Register {
-                metric: metric.name,
-                source,
-            })
+            .map_err(|source| Error::Register { metric: metric.name, source })
     }
 
     /// The series with these values, in the order of the catalogue's labels; created with 0 when it is new.
     pub(super) fn with(&self, values: [&str; N]) -> V::Series {
-        self.vector
-            .series(&values)
-            .expect("the number of labels was compared when the metric was registered")
+        self.vector.series(&values).expect("the number of labels was compared when the metric was registered")
     }
 }
 
@@ -84,18 +76,9 @@ impl<B: MetricVecBuilder> Builder for MetricVec<B> {
     type Series = B::M;
 }
 
-vector!(IntCounterVec, |metric: &Metric| IntCounterVec::new(
-    options(metric),
-    metric.labels
-));
-vector!(CounterVec, |metric: &Metric| CounterVec::new(
-    options(metric),
-    metric.labels
-));
-vector!(IntGaugeVec, |metric: &Metric| IntGaugeVec::new(
-    options(metric),
-    metric.labels
-));
+vector!(IntCounterVec, |metric: &Metric| IntCounterVec::new(options(metric), metric.labels));
+vector!(CounterVec, |metric: &Metric| CounterVec::new(options(metric), metric.labels));
+vector!(IntGaugeVec, |metric: &Metric| IntGaugeVec::new(options(metric), metric.labels));
 vector!(HistogramVec, |metric: &Metric| {
     let options = HistogramOpts::new(metric.name, metric.help);
     let options = match metric.kind {
@@ -109,16 +92,8 @@ vector!(HistogramVec, |metric: &Metric| {
 pub(super) fn describe(metrics: &[Metric]) -> Result<Vec<Desc>, Error> {
     let describe = |metric: &Metric| {
         let labels = metric.labels.iter().map(|&label| label.to_owned()).collect();
-        let description = Desc::new(
-            metric.name.to_owned(),
-            metric.help.to_owned(),
-            labels,
-            HashMap::new(),
-        );
-        description.map_err(|source| Error::Register {
-            metric: metric.name,
-            source,
-        })
+        let description = Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new());
+        description.map_err(|source| Error::Register { metric: metric.name, source })
     };
     metrics.iter().map(describe).collect()
 }
@@ -134,11 +109,7 @@ pub(super) fn family<'v>(
     let mut family = MetricFamily::default();
     family.set_name(metric.name.to_owned());
     family.set_help(metric.help.to_owned());
-    family.set_field_type(if counts {
-        MetricType::COUNTER
-    } else {
-        MetricType::GAUGE
-    });
+    family.set_field_type(if counts { MetricType::COUNTER } else { MetricType::GAUGE });
     family.set_metric(samples.collect());
     family
 }

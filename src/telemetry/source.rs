@@ -77,14 +77,7 @@ impl Shards {
 
     /// In the order of the labels.
     const fn counts(self) -> [u64; 6] {
-        [
-            self.active,
-            self.waiting,
-            self.ended,
-            self.unowned,
-            self.elsewhere,
-            self.gap,
-        ]
+        [self.active, self.waiting, self.ended, self.unowned, self.elsewhere, self.gap]
     }
 }
 
@@ -108,9 +101,7 @@ impl Source {
             held_back: families.backpressure.with(["read"]),
             read_capacity: families.capacity.with([replication, table, "", "read"]),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// A response of the stream with `records` came, which was so many bytes long.

@@ -15,10 +15,7 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// Stopped, at this many milliseconds since 1970.
 fn clock(start_unix_ms: i64) -> Clock {
-    Clock::Simulated {
-        start_unix_ms,
-        start: tokio::time::Instant::now(),
-    }
+    Clock::Simulated { start_unix_ms, start: tokio::time::Instant::now() }
 }
 
 fn metrics(clock: Clock) -> Metrics {
@@ -36,9 +33,7 @@ fn complete(clock: Clock) -> Metrics {
     source.checkpointed(now, Duration::from_millis(3));
     replica.set_applied_through(now);
     replica.applied_after(now - 1500, now);
-    metrics
-        .calls("dynamodb", "eu-west-1")
-        .record("BatchWriteItem", Outcome::Ok, Duration::from_millis(7));
+    metrics.calls("dynamodb", "eu-west-1").record("BatchWriteItem", Outcome::Ok, Duration::from_millis(7));
     metrics
 }
 
@@ -54,14 +49,9 @@ fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {
 }
 
 fn names_of_labels(series: &str) -> BTreeSet<&str> {
-    let inside = series
-        .split_once('{')
-        .map_or("", |(_, labels)| labels.trim_end_matches('}'));
+    let inside = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
     let pairs = inside.split("\",").filter(|pair| !pair.is_empty());
-    pairs
-        .filter_map(|pair| Some(pair.split_once('=')?.0))
-        .filter(|&name| name != "le")
-        .collect()
+    pairs.filter_map(|pair| Some(pair.split_once('=')?.0)).filter(|&name| name != "le").collect()
 }
 
 #[cfg(target_os = "linux")]
@@ -69,30 +59,18 @@ fn names_of_labels(series: &str) -> BTreeSet<&str> {
 async fn every_metric_of_the_catalogue_is_there_with_its_type_and_labels() {
     let metrics = complete(clock(100 * HOUR_MS));
     let text = metrics.render().expect("metrics can be rendered");
-    let described: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
-        .collect();
-    let expected: Vec<String> = ALL
-        .iter()
-        .map(|metric| format!("{} {}", metric.name, kind(metric.kind)))
-        .collect();
+    let described: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let expected: Vec<String> =
+        ALL.iter().map(|metric| format!("{} {}", metric.name, kind(metric.kind))).collect();
     assert_eq!(described, expected.iter().map(String::as_str).collect());
     for series in samples(&metrics).keys() {
-        let name = series
-            .split('{')
-            .next()
-            .expect("the first part of a split always exists");
+        let name = series.split('{').next().expect("the first part of a split always exists");
         let metric = ALL.iter().find(|metric| {
             let rest = name.strip_prefix(metric.name);
             rest.is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
         });
         let metric = metric.unwrap_or_else(|| panic!("{series} is not in the catalogue"));
-        assert_eq!(
-            names_of_labels(series),
-            metric.labels.iter().copied().collect(),
-            "{series}"
-        );
+        assert_eq!(names_of_labels(series), metric.labels.iter().copied().collect(), "{series}");
     }
 }
 
@@ -120,10 +98,7 @@ async fn a_clock_that_is_behind_is_counted_and_lag_stays_at_zero() {
     assert_eq!(samples(&metrics)["dynamirror_clock_skew_total"], 0.0);
     replica.set_applied_through(2000);
     let skewed = samples(&metrics);
-    assert_eq!(
-        skewed[r#"dynamirror_lag_seconds{replica="eu",replication="orders",table="Orders"}"#],
-        0.0
-    );
+    assert_eq!(skewed[r#"dynamirror_lag_seconds{replica="eu",replication="orders",table="Orders"}"#], 0.0);
     assert_eq!(skewed["dynamirror_clock_skew_total"], 1.0);
 }
 
@@ -166,20 +141,13 @@ async fn what_is_counted_arrives_under_its_own_label() {
     replica.set_buffer(3, 4096, 8192);
     let source = metrics.source("orders", "Orders");
     source.lease_changed(LeaseChange::Lost);
-    source.set_shards(Shards {
-        elsewhere: 7,
-        ..Shards::default()
-    });
+    source.set_shards(Shards { elsewhere: 7, ..Shards::default() });
     metrics.source("orders", "Orders").read(5, 100);
     source.read(6, 100);
     let samples = samples(&metrics);
     let above_zero = |name: &str| -> Vec<String> {
-        let found = samples
-            .iter()
-            .filter(|(series, value)| series.starts_with(name) && **value > 0.0);
-        found
-            .map(|(series, value)| format!("{} {value}", &series[name.len()..]))
-            .collect()
+        let found = samples.iter().filter(|(series, value)| series.starts_with(name) && **value > 0.0);
+        found.map(|(series, value)| format!("{} {value}", &series[name.len()..])).collect()
     };
     let replica = r#"replica="eu",replication="orders",table="Orders""#;
     let source = r#"replication="orders""#;
@@ -193,34 +161,20 @@ async fn what_is_counted_arrives_under_its_own_label() {
         "dynamirror_route_state",
         r#"{replica="eu",replication="orders",state="catching_up",table="Orders"} 1"#,
     );
-    with_reason(
-        "dynamirror_consumed_capacity_units_total",
-        &format!(r#"{{kind="write",{replica}}} 2.5"#),
-    );
+    with_reason("dynamirror_consumed_capacity_units_total", &format!(r#"{{kind="write",{replica}}} 2.5"#));
     with_reason("dynamirror_inflight_records", &format!("{{{replica}}} 3"));
     with_reason("dynamirror_buffer_bytes", &format!("{{{replica}}} 4096"));
     with_reason("dynamirror_buffer_limit_bytes", &format!("{{{replica}}} 8192"));
     with_reason("dynamirror_lease_changes_total", r#"{reason="lost"} 1"#);
-    with_reason(
-        "dynamirror_shards",
-        &format!(r#"{{{source},state="elsewhere",table="Orders"}} 7"#),
-    );
-    with_reason(
-        "dynamirror_records_read_total",
-        &format!(r#"{{{source},table="Orders"}} 11"#),
-    );
+    with_reason("dynamirror_shards", &format!(r#"{{{source},state="elsewhere",table="Orders"}} 7"#));
+    with_reason("dynamirror_records_read_total", &format!(r#"{{{source},table="Orders"}} 11"#));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_counted_by_its_outcome_and_the_other_outcomes_are_zero() {
     let metrics = metrics(clock(0));
     let calls = metrics.calls("streams", "eu-west-1");
-    for fault in [
-        Fault::Throttled(Width::Table),
-        Fault::Unanswered,
-        Fault::Trimmed,
-        Fault::Unanswered,
-    ] {
+    for fault in [Fault::Throttled(Width::Table), Fault::Unanswered, Fault::Trimmed, Fault::Unanswered] {
         calls.record("GetRecords", fault.into(), Duration::from_millis(40));
     }
     let samples = samples(&metrics);
@@ -239,9 +193,7 @@ async fn a_call_is_counted_by_its_outcome_and_the_other_outcomes_are_zero() {
 #[tokio::test(start_paused = true)]
 async fn promtool_has_nothing_to_say() {
     let metrics = complete(clock(100 * HOUR_MS));
-    metrics
-        .replica("a \"quoted\"\\ name", "Orders", "line\nbreak")
-        .set_applied_through(1);
+    metrics.replica("a \"quoted\"\\ name", "Orders", "line\nbreak").set_applied_through(1);
     let text = metrics.render().expect("metrics can be rendered");
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -255,10 +207,7 @@ async fn promtool_has_nothing_to_say() {
     drop(input);
     let output = promtool.wait_with_output().expect("promtool ends");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.is_empty() && output.stdout.is_empty(),
-        "{said}\n{text}"
-    );
+    assert!(output.status.success() && said.is_empty() && output.stdout.is_empty(), "{said}\n{text}");
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -280,14 +229,8 @@ fn page() -> String {
     );
     for metric in ALL {
         let labels = metric.labels.join(", ");
-        writeln!(
-            page,
-            "| `{}` | {} | {labels} | {} |",
-            metric.name,
-            kind(metric.kind),
-            metric.help
-        )
-        .expect("a string takes all text");
+        writeln!(page, "| `{}` | {} | {labels} | {} |", metric.name, kind(metric.kind), metric.help)
+            .expect("a string takes all text");
     }
     page
 }
@@ -299,9 +242,5 @@ fn the_page_about_metrics_is_current() {
         std::fs::write(path, page()).expect("the page can be written");
     }
     let written = std::fs::read_to_string(path).expect("the page exists");
-    assert_eq!(
-        written,
-        page(),
-        "run this test once with UPDATE_EXPECTED=1 and commit {path}"
-    );
+    assert_eq!(written, page(), "run this test once with UPDATE_EXPECTED=1 and commit {path}");
 }

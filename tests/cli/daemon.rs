@@ -21,9 +21,7 @@ fn it_replicates_shows_itself_and_drains() {
     let address = daemon.address();
     town.put("1", "one");
     town.arrived("1");
-    until("it to be ready", || {
-        Daemon::answers(address, "/readyz").then_some(())
-    });
+    until("it to be ready", || Daemon::answers(address, "/readyz").then_some(()));
     let text = address.to_string();
     run(&["healthcheck", "--addr", &text]).expect(0);
     // Each row is written by the next checkpoint.
@@ -69,10 +67,7 @@ fn a_port_in_use_stops_it_before_anything_else() {
     let town = Town::empty();
     let config = town.config("", "");
     let refused = run(&["run", "--config", name(&config), "--listen", &address]).expect(75);
-    assert!(
-        refused.stderr.contains(&address) && refused.stderr.contains("in use"),
-        "{refused:#?}"
-    );
+    assert!(refused.stderr.contains(&address) && refused.stderr.contains("in use"), "{refused:#?}");
 }
 
 /// A worker that cannot finish its writes.
@@ -80,15 +75,11 @@ fn stuck(town: &Town, grace: &str) -> (Daemon, tempfile::TempPath) {
     let config = town.config(&format!("[worker]\ngrace = \"{grace}\"\n"), "");
     run(&["init", "--config", name(&config)]).expect(0);
     let hang = Fault::Hang(Duration::from_secs(600));
-    town.replica_region()
-        .faults()
-        .add(Rule::new(hang).on("BatchWriteItem"));
+    town.replica_region().faults().add(Rule::new(hang).on("BatchWriteItem"));
     let mut daemon = Daemon::start(name(&config));
     daemon.address();
     town.put("1", "one");
-    until("a write that hangs", || {
-        (town.replica_region().requests("BatchWriteItem") > 0).then_some(())
-    });
+    until("a write that hangs", || (town.replica_region().requests("BatchWriteItem") > 0).then_some(()));
     (daemon, config)
 }
 
@@ -121,9 +112,7 @@ fn a_refused_change_is_listed_shown_and_retried() {
     let letters = |arguments: &[&str]| run(&[&["dead-letters"], arguments, &at[..]].concat());
     let none = letters(&["list"]).expect(0);
     assert!(none.stdout.contains("has no dead letters"), "{none:#?}");
-    let poison = Fault::Poison {
-        marker: "poison".to_owned(),
-    };
+    let poison = Fault::Poison { marker: "poison".to_owned() };
     let faults = town.replica_region().faults();
     let rule = faults.add(Rule::new(poison));
     let mut daemon = Daemon::start(name(&config));
@@ -142,12 +131,7 @@ fn a_refused_change_is_listed_shown_and_retried() {
     assert!(letters(&["list"]).expect(0).stdout.contains(id));
     let shown = letters(&["show", id, "--output", "json"]).expect(0).json();
     assert_eq!(shown["item"]["text"]["S"], "poison");
-    assert!(
-        letters(&["show", &id[..8]])
-            .expect(0)
-            .stdout
-            .contains(r#""text":{"S":"poison"}"#)
-    );
+    assert!(letters(&["show", &id[..8]]).expect(0).stdout.contains(r#""text":{"S":"poison"}"#));
     let status = run(&[&["status"], &at[..]].concat()).expect(1);
     assert!(status.stdout.contains("refused 1 keys"), "{status:#?}");
     let refused = letters(&["drop", id]).expect(2);
@@ -155,12 +139,7 @@ fn a_refused_change_is_listed_shown_and_retried() {
     faults.remove(rule);
     letters(&["retry", "--all"]).expect(0);
     town.arrived("bad");
-    until("it to be settled", || {
-        letters(&["list"])
-            .stdout
-            .contains("no dead letters")
-            .then_some(())
-    });
+    until("it to be settled", || letters(&["list"]).stdout.contains("no dead letters").then_some(()));
     let unknown = letters(&["show", id]).expect(2);
     assert!(unknown.stderr.contains("is not parked"), "{unknown:#?}");
 }
@@ -172,9 +151,7 @@ fn a_dropped_change_is_forgotten() {
     let at = ["--config", name(&config)];
     run(&[&["init"], &at[..]].concat()).expect(0);
     let letters = |arguments: &[&str]| run(&[&["dead-letters"], arguments, &at[..]].concat());
-    let poison = Fault::Poison {
-        marker: "poison".to_owned(),
-    };
+    let poison = Fault::Poison { marker: "poison".to_owned() };
     town.replica_region().faults().add(Rule::new(poison));
     let mut daemon = Daemon::start(name(&config));
     daemon.address();
@@ -185,16 +162,8 @@ fn a_dropped_change_is_forgotten() {
         id.map(str::to_owned)
     });
     let dropped = letters(&["drop", &id, "--yes"]).expect(0);
-    assert!(
-        dropped.stderr.contains("is never written to `Orders`"),
-        "{dropped:#?}"
-    );
-    assert!(
-        letters(&["list"])
-            .expect(0)
-            .stdout
-            .contains("has no dead letters")
-    );
+    assert!(dropped.stderr.contains("is never written to `Orders`"), "{dropped:#?}");
+    assert!(letters(&["list"]).expect(0).stdout.contains("has no dead letters"));
 }
 
 #[test]

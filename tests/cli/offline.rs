@@ -21,45 +21,22 @@ region = "us-east-1"
 #[test]
 fn no_command_is_wrong_usage_and_help_is_not() {
     let none = run(&[]).expect(2);
-    assert!(
-        none.stdout.is_empty() && none.stderr.contains("Usage:"),
-        "{none:#?}"
-    );
+    assert!(none.stdout.is_empty() && none.stderr.contains("Usage:"), "{none:#?}");
     let help = run(&["--help"]).expect(0);
-    assert!(
-        help.stdout.contains("check-config") && help.stdout.contains("\n  78  "),
-        "{help:#?}"
-    );
-    for command in [
-        "run",
-        "init",
-        "check-config",
-        "print-config",
-        "status",
-        "healthcheck",
-        "dead-letters",
-    ] {
+    assert!(help.stdout.contains("check-config") && help.stdout.contains("\n  78  "), "{help:#?}");
+    for command in ["run", "init", "check-config", "print-config", "status", "healthcheck", "dead-letters"] {
         let help = run(&[command, "--help"]).expect(0);
-        assert!(
-            help.stdout.contains(&format!("Usage: dynamirror {command}")),
-            "{help:#?}"
-        );
+        assert!(help.stdout.contains(&format!("Usage: dynamirror {command}")), "{help:#?}");
     }
     let typo = run(&["run", "--confg", "x"]).expect(2);
-    assert!(
-        typo.stdout.is_empty() && typo.stderr.contains("--config"),
-        "{typo:#?}"
-    );
+    assert!(typo.stdout.is_empty() && typo.stderr.contains("--config"), "{typo:#?}");
     run(&["dead-letters", "retry"]).expect(2);
 }
 
 #[test]
 fn the_version_has_a_short_and_a_long_form() {
     let short = run(&["-V"]).expect(0);
-    assert_eq!(
-        short.stdout,
-        format!("dynamirror {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(short.stdout, format!("dynamirror {}\n", env!("CARGO_PKG_VERSION")));
     let long = run(&["--version"]).expect(0);
     assert!(long.stdout.contains("\ncompiler: "), "{long:#?}");
 }
@@ -83,10 +60,7 @@ fn an_unknown_key_is_named_with_its_place_and_what_was_meant() {
 #[test]
 fn a_file_that_is_missing_is_named() {
     let refused = run(&["run", "--config", "/nonexistent/config.toml"]).expect(78);
-    assert!(
-        refused.stderr.contains("/nonexistent/config.toml"),
-        "{refused:#?}"
-    );
+    assert!(refused.stderr.contains("/nonexistent/config.toml"), "{refused:#?}");
     let none = run(&["run"]).expect(78);
     assert!(none.stderr.contains("--config FILE"), "{none:#?}");
 }
@@ -123,9 +97,7 @@ fn every_sample_is_good() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let samples = std::fs::read_dir(samples).expect("the samples are there");
     let paths = samples.map(|entry| entry.expect("readable").path());
-    let samples: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
-        .collect();
+    let samples: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
     assert!(samples.len() >= 4, "{samples:?}");
     for sample in samples {
         let sample = sample.to_str().expect("text");
@@ -145,10 +117,7 @@ fn a_log_filter_that_is_none_is_a_mistake_in_the_configuration() {
 fn nobody_there_is_unhealthy() {
     // A reserved port: nobody listens there.
     let unhealthy = run(&["healthcheck", "--addr", "127.0.0.1:1"]).expect(1);
-    assert!(
-        unhealthy.stdout.is_empty() && unhealthy.stderr.contains("127.0.0.1:1"),
-        "{unhealthy:#?}"
-    );
+    assert!(unhealthy.stdout.is_empty() && unhealthy.stderr.contains("127.0.0.1:1"), "{unhealthy:#?}");
     let mut command = bare(&["healthcheck"]);
     let unhealthy = outcome(command.env("DYNAMIRROR__HTTP__LISTEN", "0.0.0.0:1")).expect(1);
     assert!(unhealthy.stderr.contains("127.0.0.1:1"), "{unhealthy:#?}");
@@ -166,14 +135,6 @@ fn an_output_that_is_closed_ends_it_silently() {
 #[test]
 fn names_that_are_not_configured_are_wrong_usage() {
     let config = file(GOOD);
-    let wrong = run(&[
-        "dead-letters",
-        "list",
-        "--replica",
-        "eu",
-        "--config",
-        name(&config),
-    ])
-    .expect(2);
+    let wrong = run(&["dead-letters", "list", "--replica", "eu", "--config", name(&config)]).expect(2);
     assert!(wrong.stderr.contains("but us"), "{wrong:#?}");
 }

@@ -52,11 +52,7 @@ fn missing_credentials_are_told_with_what_to_do() {
     assert!(checked.stdout.contains("AWS_ACCESS_KEY_ID"), "{checked:#?}");
     let denied = outcome(&mut bare(&["init", "--config", name(&config)])).expect(77);
     assert!(denied.stdout.is_empty(), "{denied:#?}");
-    for words in [
-        "control table `dynamirror-control`",
-        "AWS_ACCESS_KEY_ID",
-        "`profile`",
-    ] {
+    for words in ["control table `dynamirror-control`", "AWS_ACCESS_KEY_ID", "`profile`"] {
         assert!(denied.stderr.contains(words), "no {words} in {denied:#?}");
     }
 }
@@ -67,22 +63,14 @@ fn init_creates_what_is_missing_and_then_the_check_is_good() {
     let config = town.config("", "");
     let at = ["--config", name(&config)];
     let checked = run(&[&["check-config"], &at[..]].concat()).expect(78);
-    assert!(
-        checked
-            .stdout
-            .contains("create the control table with `dynamirror init`"),
-        "{checked:#?}"
-    );
+    assert!(checked.stdout.contains("create the control table with `dynamirror init`"), "{checked:#?}");
     let status = run(&[&["status"], &at[..]].concat()).expect(78);
     assert!(status.stderr.contains("dynamirror init"), "{status:#?}");
     let dry = run(&[&["init", "--dry-run"], &at[..]].concat()).expect(0);
     assert!(dry.stdout.contains("would create control table"), "{dry:#?}");
     assert!(!town.has_table("control"), "a dry run created it");
     let created = run(&[&["init"], &at[..]].concat()).expect(0);
-    assert!(
-        created.stdout.starts_with("created control table `control`"),
-        "{created:#?}"
-    );
+    assert!(created.stdout.starts_with("created control table `control`"), "{created:#?}");
     let again = run(&[&["init"], &at[..]].concat()).expect(0);
     assert!(again.stdout.contains("is there"), "{again:#?}");
 }
@@ -97,27 +85,17 @@ fn init_switches_streams_on_when_asked_to() {
     run(&[&["init"], &at[..]].concat()).expect(0);
     let checked = run(&[&["check-config"], &at[..]].concat()).expect(78);
     assert!(
-        checked
-            .stdout
-            .contains("its stream is off; switch it on: `dynamirror init --enable-streams`"),
+        checked.stdout.contains("its stream is off; switch it on: `dynamirror init --enable-streams`"),
         "{checked:#?}"
     );
     let dry = run(&[&["init", "--enable-streams", "--dry-run"], &at[..]].concat()).expect(0);
     assert!(dry.stdout.contains("would switch on the stream"), "{dry:#?}");
     let switched = run(&[&["init", "--enable-streams"], &at[..]].concat()).expect(0);
-    assert!(
-        switched
-            .stdout
-            .contains("switched on the stream of source table `Orders`"),
-        "{switched:#?}"
-    );
+    assert!(switched.stdout.contains("switched on the stream of source table `Orders`"), "{switched:#?}");
     let again = run(&[&["init", "--enable-streams"], &at[..]].concat()).expect(0);
     assert!(again.stdout.contains("left as it is"), "{again:#?}");
     let good = run(&[&["check-config"], &at[..]].concat()).expect(0);
-    assert!(
-        good.stdout.contains("its stream is on (new and old images)"),
-        "{good:#?}"
-    );
+    assert!(good.stdout.contains("its stream is on (new and old images)"), "{good:#?}");
     assert!(good.stdout.contains("can be read and written"), "{good:#?}");
 }
 
@@ -177,16 +155,11 @@ fn a_missing_permission_is_named() {
     let config = town.config("", "");
     run(&["init", "--config", name(&config)]).expect(0);
     for operation in ["DescribeStream", "GetShardIterator", "GetRecords"] {
-        let refuse = Fault::Refuse {
-            code: "AccessDeniedException".to_owned(),
-            message: "not authorized".to_owned(),
-        };
+        let refuse =
+            Fault::Refuse { code: "AccessDeniedException".to_owned(), message: "not authorized".to_owned() };
         let rule = town.source_region().faults().add(Rule::new(refuse).on(operation));
         let checked = run(&["check-config", "--config", name(&config)]).expect(77);
-        assert!(
-            checked.stdout.contains(&format!("allow `dynamodb:{operation}`")),
-            "{checked:#?}"
-        );
+        assert!(checked.stdout.contains(&format!("allow `dynamodb:{operation}`")), "{checked:#?}");
         town.source_region().faults().remove(rule);
     }
     run(&["check-config", "--config", name(&config)]).expect(0);
@@ -197,13 +170,7 @@ fn a_newer_layout_is_refused_by_every_command() {
     let town = Town::with_tables();
     town.create_newer_control();
     let config = town.config("[http]\nlisten = \"127.0.0.1:0\"\n", "");
-    for command in [
-        &["run"][..],
-        &["init"],
-        &["check-config"],
-        &["status"],
-        &["dead-letters", "list"],
-    ] {
+    for command in [&["run"][..], &["init"], &["check-config"], &["status"], &["dead-letters", "list"]] {
         let refused = run(&[command, &["--config", name(&config)]].concat()).expect(78);
         let told = format!("{}{}", refused.stdout, refused.stderr);
         assert!(

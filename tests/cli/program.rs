@@ -43,25 +43,15 @@ pub(crate) fn bare(arguments: &[&str]) -> Command {
 /// The program with credentials that servers on this host take.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = bare(arguments);
-    command
-        .env("AWS_ACCESS_KEY_ID", "local")
-        .env("AWS_SECRET_ACCESS_KEY", "local");
+    command.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local");
     command
 }
 
 /// Runs a command to its end.
 pub(crate) fn outcome(command: &mut Command) -> Outcome {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("the program starts");
+    let Output { status, stdout, stderr } = command.output().expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("it prints text");
-    Outcome {
-        code: status.code(),
-        stdout: text(stdout),
-        stderr: text(stderr),
-    }
+    Outcome { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
 /// Runs the program with credentials to its end.
@@ -108,15 +98,7 @@ impl Daemon {
 
     /// The same with this access key.
     pub(crate) fn start_as(config: &str, key_id: &str) -> Self {
-        let arguments = [
-            "run",
-            "--config",
-            config,
-            "--listen",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-        ];
+        let arguments = ["run", "--config", config, "--listen", "127.0.0.1:0", "--log-format", "json"];
         let mut child = program(&arguments)
             .env("AWS_ACCESS_KEY_ID", key_id)
             .stdout(Stdio::null())
@@ -133,11 +115,7 @@ impl Daemon {
                 }
             }
         });
-        Self {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
+        Self { child, lines, seen: Vec::new() }
     }
 
     /// Waits for a log line with this message.
@@ -209,10 +187,7 @@ impl Drop for Daemon {
 /// A file that holds `text`, gone when dropped.
 pub(crate) fn file(text: &str) -> tempfile::TempPath {
     use std::io::Write;
-    let mut file = tempfile::Builder::new()
-        .suffix(".toml")
-        .tempfile()
-        .expect("a file");
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
     file.write_all(text.as_bytes()).expect("written");
     file.into_temp_path()
 }

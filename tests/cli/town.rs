@@ -44,20 +44,12 @@ impl Town {
         let client = |region: &str| {
             let endpoint = Endpoint {
                 endpoint_url: Some(emulator.region(region).endpoint()),
-                access_key: Some(AccessKey {
-                    id: "local".to_owned(),
-                    secret: "local".to_owned(),
-                }),
+                access_key: Some(AccessKey { id: "local".to_owned(), secret: "local".to_owned() }),
                 ..Endpoint::new(region)
             };
             runtime.block_on(connect(&endpoint))
         };
-        Self {
-            source: client(SOURCE),
-            replica: client(REPLICA),
-            emulator: Some(emulator),
-            runtime,
-        }
+        Self { source: client(SOURCE), replica: client(REPLICA), emulator: Some(emulator), runtime }
     }
 
     /// Two regions with table `Orders` in both, and its stream on in the first.
@@ -65,9 +57,7 @@ impl Town {
         let town = Self::empty();
         town.create_source_without_stream();
         town.create_replica();
-        let enabled = town
-            .runtime
-            .block_on(town.source.tables().enable_stream("Orders"));
+        let enabled = town.runtime.block_on(town.source.tables().enable_stream("Orders"));
         enabled.expect("it has a stream");
         town
     }
@@ -126,11 +116,7 @@ attempt_timeout = "1s"
 
     /// Writes an item to the source.
     pub(super) fn put(&self, sort: &str, text: &str) {
-        let mut item = RowKey {
-            partition: "p".to_owned(),
-            sort: sort.to_owned(),
-        }
-        .attributes();
+        let mut item = RowKey { partition: "p".to_owned(), sort: sort.to_owned() }.attributes();
         item.insert("text".to_owned(), Value::from(text));
         let tables = self.source.tables();
         let put = tables.put("Orders", &item, &Condition::Always);
@@ -160,10 +146,7 @@ attempt_timeout = "1s"
             .attribute_name("id")
             .attribute_type(ScalarAttributeType::N)
             .build();
-        let element = KeySchemaElement::builder()
-            .attribute_name("id")
-            .key_type(KeyType::Hash)
-            .build();
+        let element = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build();
         let create = aws_sdk_dynamodb::Client::from_conf(config)
             .create_table()
             .table_name(table)
@@ -177,10 +160,7 @@ attempt_timeout = "1s"
     /// Creates the control table and marks it with a layout of the future.
     pub(super) fn create_newer_control(&self) {
         let control = self.control();
-        let key = RowKey {
-            partition: "#dynamirror".to_owned(),
-            sort: "layout".to_owned(),
-        };
+        let key = RowKey { partition: "#dynamirror".to_owned(), sort: "layout".to_owned() };
         let mut row = key.attributes();
         row.insert("version".to_owned(), Value::integer(2));
         self.runtime.block_on(async {
@@ -192,9 +172,7 @@ attempt_timeout = "1s"
 
     /// Who holds the shards.
     pub(super) fn owners(&self) -> Vec<Option<String>> {
-        let rows = self
-            .runtime
-            .block_on(Leases::new(self.control(), "orders", "test").load());
+        let rows = self.runtime.block_on(Leases::new(self.control(), "orders", "test").load());
         rows.expect("read").into_iter().map(|row| row.owner).collect()
     }
 
@@ -205,9 +183,7 @@ attempt_timeout = "1s"
 
     /// Whether a table is in the source's region.
     pub(super) fn has_table(&self, table: &str) -> bool {
-        self.runtime
-            .block_on(self.source_tables().describe(table))
-            .is_ok()
+        self.runtime.block_on(self.source_tables().describe(table)).is_ok()
     }
 
     fn control(&self) -> Control {

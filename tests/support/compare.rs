@@ -18,13 +18,8 @@ pub(crate) async fn items(client: &Client, table: &str, shape: &Shape) -> BTreeM
     let mut found = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = client
-            .scan()
-            .table_name(table)
-            .consistent_read(true)
-            .set_exclusive_start_key(after)
-            .send()
-            .await;
+        let page =
+            client.scan().table_name(table).consistent_read(true).set_exclusive_start_key(after).send().await;
         let page = page.unwrap_or_else(|error| panic!("scan {table}: {error:?}"));
         for item in page.items.unwrap_or_default() {
             let twice = found.insert(spell_item(&shape.key_of(&item)), item);

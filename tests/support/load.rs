@@ -24,14 +24,7 @@ impl Load {
     /// A writer that changes the first `keys` keys of a table.
     pub(crate) fn new(client: Client, table: &str, shape: &Shape, keys: usize, seed: u64) -> Self {
         let rng = Rng::with_seed(seed);
-        Self {
-            client,
-            table: table.to_owned(),
-            shape: shape.clone(),
-            keys,
-            rng,
-            written: 0,
-        }
+        Self { client, table: table.to_owned(), shape: shape.clone(), keys, rng, written: 0 }
     }
 
     /// Makes at least `changes` changes.
@@ -79,10 +72,7 @@ impl Load {
     }
 
     fn put_request(&mut self, index: usize) -> WriteRequest {
-        let put = PutRequest::builder()
-            .set_item(Some(self.item(index)))
-            .build()
-            .expect("an item");
+        let put = PutRequest::builder().set_item(Some(self.item(index))).build().expect("an item");
         WriteRequest::builder().put_request(put).build()
     }
 
@@ -104,17 +94,9 @@ impl Load {
         self.written += requests.len();
         let mut rest = requests;
         while !rest.is_empty() {
-            let batch = self
-                .client
-                .batch_write_item()
-                .request_items(&self.table, rest)
-                .send()
-                .await;
+            let batch = self.client.batch_write_item().request_items(&self.table, rest).send().await;
             let batch = batch.unwrap_or_else(|error| panic!("write a batch: {error:?}"));
-            rest = batch
-                .unprocessed_items
-                .and_then(|mut left| left.remove(&self.table))
-                .unwrap_or_default();
+            rest = batch.unprocessed_items.and_then(|mut left| left.remove(&self.table)).unwrap_or_default();
         }
     }
 
@@ -127,26 +109,14 @@ impl Load {
     /// Puts one item as it is.
     pub(crate) async fn put_item(&mut self, item: Item) {
         self.written += 1;
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .send()
-            .await;
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await;
         put.unwrap_or_else(|error| panic!("put an item: {error:?}"));
     }
 
     /// Deletes one item.
     pub(crate) async fn delete_item(&mut self, key: Item) {
         self.written += 1;
-        let delete = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .set_key(Some(key))
-            .send()
-            .await;
+        let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key)).send().await;
         delete.unwrap_or_else(|error| panic!("delete an item: {error:?}"));
     }
 
@@ -174,10 +144,7 @@ impl Load {
             .expression_attribute_values(":version", AttributeValue::N(self.written.to_string()))
             .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
             .expression_attribute_values(":tags", AttributeValue::Ss(vec![self.rng.u8(..20).to_string()]));
-        update
-            .send()
-            .await
-            .unwrap_or_else(|error| panic!("update an item: {error:?}"));
+        update.send().await.unwrap_or_else(|error| panic!("update an item: {error:?}"));
     }
 
     async fn transact(&mut self) {
@@ -206,12 +173,7 @@ impl Load {
                 }
             });
         }
-        let transaction = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(actions))
-            .send()
-            .await;
+        let transaction = self.client.transact_write_items().set_transact_items(Some(actions)).send().await;
         transaction.unwrap_or_else(|error| panic!("write a transaction: {error:?}"));
     }
 }

@@ -37,11 +37,7 @@ impl Order {
     pub(crate) fn assert(&self) {
         let seen = self.seen.lock().expect("no test panics here");
         assert!(seen.writes > 0, "no write was seen at all");
-        assert!(
-            seen.violations.is_empty(),
-            "versions went back: {:#?}",
-            seen.violations
-        );
+        assert!(seen.violations.is_empty(), "versions went back: {:#?}", seen.violations);
     }
 }
 

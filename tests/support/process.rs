@@ -69,20 +69,11 @@ pub(crate) fn start(world: &World, config: &tempfile::TempPath) -> Daemon {
 pub(crate) async fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the daemon listens");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("the request is sent");
+    stream.write_all(request.as_bytes()).await.expect("the request is sent");
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .await
-        .expect("the answer is text");
+    stream.read_to_string(&mut answer).await.expect("the answer is text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.starts_with("HTTP/1.1 200"), "GET {path}: {head}");
-    assert!(
-        !head.to_ascii_lowercase().contains("transfer-encoding"),
-        "GET {path}: {head}"
-    );
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "GET {path}: {head}");
     body.to_owned()
 }

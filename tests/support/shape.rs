@@ -49,10 +49,7 @@ impl Shape {
 
     /// The same table with another view.
     pub(crate) fn viewed(view: StreamViewType) -> Self {
-        Self {
-            view,
-            ..Self::orders()
-        }
+        Self { view, ..Self::orders() }
     }
 
     /// The `index`th of many keys.
@@ -74,31 +71,23 @@ impl Shape {
 
     /// Creates it, and waits until it can be used.
     pub(crate) async fn create(&self, client: &Client, table: &str, streamed: bool) {
-        let mut request = client
-            .create_table()
-            .table_name(table)
-            .billing_mode(BillingMode::PayPerRequest);
+        let mut request = client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
         let hash = Some((HASH, self.hash, KeyType::Hash));
         let range = self.range.map(|kind| (RANGE, kind, KeyType::Range));
         for (name, kind, role) in hash.into_iter().chain(range) {
-            let definition = AttributeDefinition::builder()
-                .attribute_name(name)
-                .attribute_type(kind.scalar());
+            let definition =
+                AttributeDefinition::builder().attribute_name(name).attribute_type(kind.scalar());
             let element = KeySchemaElement::builder().attribute_name(name).key_type(role);
             request = request
                 .attribute_definitions(definition.build().expect("a name and a type"))
                 .key_schema(element.build().expect("a name and a role"));
         }
         if streamed {
-            let stream = StreamSpecification::builder()
-                .stream_enabled(true)
-                .stream_view_type(self.view.clone());
+            let stream =
+                StreamSpecification::builder().stream_enabled(true).stream_view_type(self.view.clone());
             request = request.stream_specification(stream.build().expect("a switch"));
         }
-        request
-            .send()
-            .await
-            .unwrap_or_else(|error| panic!("create table {table}: {error:?}"));
+        request.send().await.unwrap_or_else(|error| panic!("create table {table}: {error:?}"));
         wait::until(&format!("table {table} to be active"), async || {
             let described = client.describe_table().table_name(table).send().await.ok()?;
             let status = described.table()?.table_status()?.clone();

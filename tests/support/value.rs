@@ -74,27 +74,15 @@ pub(crate) fn attributes(rng: &mut Rng) -> Item {
 pub(crate) fn every() -> Item {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let mut item = Item::from([
-        (
-            "binary".to_owned(),
-            AttributeValue::B(Blob::new((0..=255).collect::<Vec<u8>>())),
-        ),
-        (
-            "empty binary".to_owned(),
-            AttributeValue::B(Blob::new(Vec::new())),
-        ),
+        ("binary".to_owned(), AttributeValue::B(Blob::new((0..=255).collect::<Vec<u8>>()))),
+        ("empty binary".to_owned(), AttributeValue::B(Blob::new(Vec::new()))),
         ("empty list".to_owned(), AttributeValue::L(Vec::new())),
         ("empty map".to_owned(), AttributeValue::M(HashMap::new())),
         ("null".to_owned(), AttributeValue::Null(true)),
         ("true".to_owned(), AttributeValue::Bool(true)),
         ("false".to_owned(), AttributeValue::Bool(false)),
-        (
-            "texts".to_owned(),
-            AttributeValue::Ss(TEXTS.iter().skip(1).map(|it| (*it).to_owned()).collect()),
-        ),
-        (
-            "numbers".to_owned(),
-            AttributeValue::Ns(NUMBERS.iter().map(|it| (*it).to_owned()).collect()),
-        ),
+        ("texts".to_owned(), AttributeValue::Ss(TEXTS.iter().skip(1).map(|it| (*it).to_owned()).collect())),
+        ("numbers".to_owned(), AttributeValue::Ns(NUMBERS.iter().map(|it| (*it).to_owned()).collect())),
         (
             "binaries".to_owned(),
             AttributeValue::Bs(vec![Blob::new([0]), Blob::new([255, 0]), Blob::new([1, 2, 3])]),
@@ -112,14 +100,8 @@ pub(crate) fn every() -> Item {
     let mut nested = AttributeValue::S("the innermost".to_owned());
     for level in 0..14 {
         nested = AttributeValue::M(HashMap::from([
-            (
-                format!("\"level\" {level}"),
-                AttributeValue::L(vec![nested, text("")]),
-            ),
-            (
-                NAMES[level % NAMES.len()].to_owned(),
-                AttributeValue::N(level.to_string()),
-            ),
+            (format!("\"level\" {level}"), AttributeValue::L(vec![nested, text("")])),
+            (NAMES[level % NAMES.len()].to_owned(), AttributeValue::N(level.to_string())),
         ]));
     }
     item.insert("nested".to_owned(), nested);
@@ -128,11 +110,7 @@ pub(crate) fn every() -> Item {
 
 /// A value of which an item is just below the limit of 400 KB (the keys and names take the rest).
 pub(crate) fn huge(rng: &mut Rng) -> AttributeValue {
-    AttributeValue::S(
-        std::iter::repeat_with(|| rng.alphanumeric())
-            .take(399 * 1024)
-            .collect(),
-    )
+    AttributeValue::S(std::iter::repeat_with(|| rng.alphanumeric()).take(399 * 1024).collect())
 }
 
 fn text(rng: &mut Rng) -> String {
@@ -140,11 +118,7 @@ fn text(rng: &mut Rng) -> String {
 }
 
 fn number(rng: &mut Rng) -> String {
-    if rng.bool() {
-        NUMBERS[rng.usize(..NUMBERS.len())].to_owned()
-    } else {
-        rng.i64(..).to_string()
-    }
+    if rng.bool() { NUMBERS[rng.usize(..NUMBERS.len())].to_owned() } else { rng.i64(..).to_string() }
 }
 
 fn bytes(rng: &mut Rng) -> Vec<u8> {
@@ -167,10 +141,8 @@ fn distinct<T: Ord>(rng: &mut Rng, draw: impl Fn(&mut Rng) -> T) -> Vec<T> {
 
 /// An item as text that is the same for equal items only: sets and maps have no order, all else does.
 pub(crate) fn spell_item(item: &Item) -> String {
-    let mut members: Vec<_> = item
-        .iter()
-        .map(|(name, value)| format!("{name:?}: {}", spell(value)))
-        .collect();
+    let mut members: Vec<_> =
+        item.iter().map(|(name, value)| format!("{name:?}: {}", spell(value))).collect();
     members.sort();
     format!("{{{}}}", members.join(", "))
 }

@@ -52,13 +52,7 @@ impl Running {
         let worker = worker.await.expect("the worker is built");
         let (board, drain) = (worker.board(), CancellationToken::new());
         let task = super::beside(worker.run(drain.clone()));
-        Self {
-            name: name.to_owned(),
-            board,
-            metrics,
-            drain,
-            task,
-        }
+        Self { name: name.to_owned(), board, metrics, drain, task }
     }
 
     /// What it tells now.
@@ -98,11 +92,7 @@ impl Running {
         wanted: impl Fn(&Status) -> bool,
     ) {
         let seen = wait::within(patience, async || {
-            assert!(
-                !self.task.is_finished(),
-                "{} ended while waiting for {what}",
-                self.name
-            );
+            assert!(!self.task.is_finished(), "{} ended while waiting for {what}", self.name);
             wanted(&self.status()).then_some(())
         });
         if seen.await.is_none() {
@@ -118,16 +108,9 @@ impl Running {
                 ledger.applied + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned;
             replica.pending_changes == 0 && replica.buffer_bytes == 0 && ledger.read == settled
         };
-        self.until(
-            "the ledger of every replica to balance with nothing pending",
-            |status| {
-                status
-                    .replications
-                    .iter()
-                    .flat_map(|it| &it.replicas)
-                    .all(balanced)
-            },
-        )
+        self.until("the ledger of every replica to balance with nothing pending", |status| {
+            status.replications.iter().flat_map(|it| &it.replicas).all(balanced)
+        })
         .await;
     }
 
@@ -148,10 +131,7 @@ impl Running {
     pub(crate) async fn die(self) {
         self.task.abort();
         let ended = self.task.await;
-        assert!(
-            ended.is_err_and(|error| error.is_cancelled()),
-            "the worker had ended before it was killed"
-        );
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "the worker had ended before it was killed");
     }
 }
 

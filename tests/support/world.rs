@@ -144,11 +144,7 @@ impl World {
                 None => target::required_endpoint(),
             };
             let client = client(region, &endpoint, &prefix);
-            Place {
-                region: region.clone(),
-                endpoint,
-                client,
-            }
+            Place { region: region.clone(), endpoint, client }
         };
         let world = Self {
             source: place(&regions[0]),
@@ -167,20 +163,13 @@ impl World {
 
     async fn create(&self) {
         for shape in &self.options.shapes {
-            shape
-                .create(&self.source.client, &self.source_table(shape), true)
-                .await;
+            shape.create(&self.source.client, &self.source_table(shape), true).await;
             for (index, place) in self.replicas.iter().enumerate() {
-                shape
-                    .create(&place.client, &self.replica_table(shape, index), false)
-                    .await;
+                shape.create(&place.client, &self.replica_table(shape, index), false).await;
             }
         }
         let tables = connect(&self.endpoint(&self.control)).await.tables();
-        tables
-            .create(&self.control_table)
-            .await
-            .expect("the control table is created");
+        tables.create(&self.control_table).await.expect("the control table is created");
     }
 
     /// The only table, or the first.
@@ -219,10 +208,7 @@ impl World {
     }
 
     fn region(&self, place: &Place) -> &Region {
-        self.emulator
-            .as_ref()
-            .expect("this world is emulated")
-            .region(&place.region)
+        self.emulator.as_ref().expect("this world is emulated").region(&place.region)
     }
 
     /// A writer to the first table.
@@ -232,23 +218,14 @@ impl World {
 
     /// A writer to a table.
     pub(crate) fn load_of(&self, shape: &Shape, keys: usize, seed: u64) -> Load {
-        Load::new(
-            self.source.client.clone(),
-            &self.source_table(shape),
-            shape,
-            keys,
-            seed,
-        )
+        Load::new(self.source.client.clone(), &self.source_table(shape), shape, keys, seed)
     }
 
     /// How the daemon's clients reach a place.
     pub(crate) fn endpoint(&self, place: &Place) -> Endpoint {
         Endpoint {
             endpoint_url: Some(place.endpoint.clone()),
-            access_key: Some(AccessKey {
-                id: self.prefix.clone(),
-                secret: "secret".to_owned(),
-            }),
+            access_key: Some(AccessKey { id: self.prefix.clone(), secret: "secret".to_owned() }),
             attempt_timeout: self.options.attempt_timeout,
             read_timeout: Duration::from_secs(10),
             ..Endpoint::new(&place.region)
@@ -263,12 +240,7 @@ impl World {
 
     /// The keys that a replica of the first table has parked.
     pub(crate) async fn parked(&self, index: usize) -> Parked {
-        Parked::new(
-            self.control_of().await,
-            self.shape().name,
-            &format!("replica-{index}"),
-            Clock::System,
-        )
+        Parked::new(self.control_of().await, self.shape().name, &format!("replica-{index}"), Clock::System)
     }
 
     /// A worker that replicates everything.
@@ -285,9 +257,7 @@ impl World {
 
     /// The rows of all shards of a table.
     pub(crate) async fn rows(&self, shape: &Shape) -> Vec<Row> {
-        let rows = Leases::new(self.control_of().await, shape.name, "a test")
-            .load()
-            .await;
+        let rows = Leases::new(self.control_of().await, shape.name, "a test").load().await;
         rows.expect("the rows can be read")
     }
 
@@ -338,12 +308,8 @@ impl World {
     async fn durable_for(&self, shape: &Shape, tell: &dyn Fn() -> String) {
         let newest = self.newest(shape).await;
         let behind = async || -> Vec<String> {
-            let rows: BTreeMap<_, _> = self
-                .rows(shape)
-                .await
-                .into_iter()
-                .map(|row| (row.shard.to_string(), row))
-                .collect();
+            let rows: BTreeMap<_, _> =
+                self.rows(shape).await.into_iter().map(|row| (row.shard.to_string(), row)).collect();
             let lacks = |(shard, number): (&String, &SequenceNumber)| match rows.get(shard) {
                 None => Some(format!("shard {shard} has no row")),
                 Some(row) => self.lacks(row, *number),
@@ -380,11 +346,7 @@ impl World {
         let table = self.source_table(shape);
         let shards = match &self.emulator {
             Some(_) => {
-                let shards = self
-                    .source_region()
-                    .shards(&table)
-                    .await
-                    .expect("the shards are known");
+                let shards = self.source_region().shards(&table).await.expect("the shards are known");
                 let newest = |shard: ShardInfo| Some((shard.id, shard.newest?));
                 shards.into_iter().filter_map(newest).collect()
             }
@@ -396,26 +358,11 @@ impl World {
 
     /// Reads the one shard that a real server here has to its present end.
     async fn read_newest(&self, table: &str) -> Vec<(String, String)> {
-        let described = self
-            .source
-            .client
-            .describe_table()
-            .table_name(table)
-            .send()
-            .await
-            .expect("described");
-        let arn = described
-            .table()
-            .and_then(|table| table.latest_stream_arn())
-            .expect("a stream")
-            .to_owned();
+        let described =
+            self.source.client.describe_table().table_name(table).send().await.expect("described");
+        let arn = described.table().and_then(|table| table.latest_stream_arn()).expect("a stream").to_owned();
         let streams = streams_client(&self.source.region, &self.source.endpoint, &self.prefix);
-        let stream = streams
-            .describe_stream()
-            .stream_arn(&arn)
-            .send()
-            .await
-            .expect("described");
+        let stream = streams.describe_stream().stream_arn(&arn).send().await.expect("described");
         let mut newest = Vec::new();
         for shard in stream.stream_description().expect("a description").shards() {
             let id = shard.shard_id().expect("an id").to_owned();
@@ -426,12 +373,7 @@ impl World {
                 .shard_iterator_type(ShardIteratorType::TrimHorizon);
             let mut iterator = iterator.send().await.expect("an iterator").shard_iterator;
             while let Some(next) = iterator.take() {
-                let page = streams
-                    .get_records()
-                    .shard_iterator(next)
-                    .send()
-                    .await
-                    .expect("a page");
+                let page = streams.get_records().shard_iterator(next).send().await.expect("a page");
                 if let Some(record) = page.records().last() {
                     let number = record.dynamodb().and_then(|record| record.sequence_number());
                     newest.retain(|(other, _)| *other != id);
@@ -458,16 +400,8 @@ impl World {
     /// One item of a replica of the first table.
     pub(crate) async fn replica_item(&self, index: usize, key: &Item) -> Option<Item> {
         let table = self.replica_table(self.shape(), index);
-        let get = self.replicas[index]
-            .client
-            .get_item()
-            .table_name(table)
-            .set_key(Some(key.clone()));
-        get.consistent_read(true)
-            .send()
-            .await
-            .expect("the item is read")
-            .item
+        let get = self.replicas[index].client.get_item().table_name(table).set_key(Some(key.clone()));
+        get.consistent_read(true).send().await.expect("the item is read").item
     }
 
     /// No shard ever had more than two readers (I9).
@@ -485,41 +419,24 @@ impl World {
     pub(crate) async fn assert_read_once(&self, worker: &Running) {
         let records = self.records().await as u64;
         let reads = |status: &Status| {
-            status.replications[0]
-                .replicas
-                .iter()
-                .map(|it| it.ledger.read)
-                .collect::<Vec<_>>()
+            status.replications[0].replicas.iter().map(|it| it.ledger.read).collect::<Vec<_>>()
         };
         worker
-            .until("every record to be read", |status| {
-                reads(status).iter().all(|read| *read >= records)
-            })
+            .until("every record to be read", |status| reads(status).iter().all(|read| *read >= records))
             .await;
         let read = reads(&worker.status());
-        assert!(
-            read.iter().all(|read| *read == records),
-            "{read:?} records were read instead of {records}"
-        );
+        assert!(read.iter().all(|read| *read == records), "{read:?} records were read instead of {records}");
     }
 
     /// All records that the first table's stream holds.
     pub(crate) async fn records(&self) -> usize {
-        let shards = self
-            .source_region()
-            .shards(&self.table())
-            .await
-            .expect("the shards are known");
+        let shards = self.source_region().shards(&self.table()).await.expect("the shards are known");
         shards.iter().map(|shard| shard.records).sum()
     }
 
     /// The shards of the first table that still take records.
     pub(crate) async fn open_shards(&self) -> Vec<ShardInfo> {
-        let shards = self
-            .source_region()
-            .shards(&self.table())
-            .await
-            .expect("the shards are known");
+        let shards = self.source_region().shards(&self.table()).await.expect("the shards are known");
         shards.into_iter().filter(|shard| shard.open).collect()
     }
 }
@@ -538,10 +455,7 @@ fn show_logs() {
     if std::env::var_os("RUST_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         // Only the first test of a process sets it up.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_test_writer()
-            .try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
 }
 
@@ -554,15 +468,8 @@ async fn emulate(options: &Options, regions: &[String]) -> (Runtime, Emulator) {
         .build()
         .expect("a runtime");
     let upstream = target::endpoint().map_or(Upstream::Embedded, Upstream::Endpoint);
-    let config = emulator::Config {
-        regions: regions.to_vec(),
-        upstream,
-        ..options.emulator.clone()
-    };
-    let started = runtime
-        .spawn(Emulator::start(config))
-        .await
-        .expect("it does not panic");
+    let config = emulator::Config { regions: regions.to_vec(), upstream, ..options.emulator.clone() };
+    let started = runtime.spawn(Emulator::start(config)).await.expect("it does not panic");
     (runtime, started.expect("the emulator starts"))
 }
 

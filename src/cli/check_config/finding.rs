@@ -48,11 +48,7 @@ pub(super) enum Result {
 impl Finding {
     /// A result of a table.
     pub(super) fn new(setting: &str, table: impl fmt::Display, result: Result) -> Self {
-        Self {
-            setting: setting.to_owned(),
-            table: table.to_string(),
-            result,
-        }
+        Self { setting: setting.to_owned(), table: table.to_string(), result }
     }
 
     /// Whether it is as it should be.
@@ -71,11 +67,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            setting,
-            table,
-            result,
-        } = self;
+        let Self { setting, table, result } = self;
         match result {
             Result::Ok { message } => write!(f, "ok       {setting}: {table}: {message}"),
             Result::Failed { message, advice, .. } => {
@@ -90,9 +82,7 @@ impl fmt::Display for Finding {
 impl Result {
     /// As it should be.
     pub(super) fn ok(message: impl Into<String>) -> Self {
-        Self::Ok {
-            message: message.into(),
-        }
+        Self::Ok { message: message.into() }
     }
 
     /// Wrong in the configuration, or in what it names.
@@ -102,11 +92,7 @@ impl Result {
 
     /// A call failed.
     pub(super) fn call(error: &dynamo::Error, stage: Stage) -> Self {
-        Self::failed(
-            error.to_string(),
-            advice(error, stage),
-            Code::of_fault(error.fault),
-        )
+        Self::failed(error.to_string(), advice(error, stage), Code::of_fault(error.fault))
     }
 
     /// With its own code.
@@ -131,11 +117,7 @@ pub(super) fn compare(source: (&Table, &Endpoint), replica: (&Table, &Endpoint))
     }
     if source.0.key != replica.0.key {
         return Result::wrong(
-            format!(
-                "its key is {}, the source's is {}",
-                spell(&replica.0.key),
-                spell(&source.0.key)
-            ),
+            format!("its key is {}, the source's is {}", spell(&replica.0.key), spell(&source.0.key)),
             "create a table with the source's key, and name that",
         );
     }
@@ -165,10 +147,8 @@ mod tests {
     use crate::fault::Fault;
 
     fn table(arn: &str, key: &[(&str, &str)]) -> Table {
-        let part = |(name, kind): &(&str, &str)| KeyAttribute {
-            name: (*name).to_owned(),
-            kind: (*kind).to_owned(),
-        };
+        let part =
+            |(name, kind): &(&str, &str)| KeyAttribute { name: (*name).to_owned(), kind: (*kind).to_owned() };
         Table {
             arn: arn.to_owned(),
             usable: true,
@@ -200,14 +180,8 @@ mod tests {
             "{found:?}"
         );
         let (one, other) = (at(Some("http://127.0.0.1:1")), at(Some("http://127.0.0.1:2")));
-        assert!(matches!(
-            compare((&orders, &one), (&orders, &other)),
-            Result::Ok { .. }
-        ));
-        assert!(matches!(
-            compare((&orders, &one), (&orders, &one)),
-            Result::Failed { .. }
-        ));
+        assert!(matches!(compare((&orders, &one), (&orders, &other)), Result::Ok { .. }));
+        assert!(matches!(compare((&orders, &one), (&orders, &one)), Result::Failed { .. }));
     }
 
     #[test]

@@ -66,11 +66,7 @@ pub(super) fn run(args: &Args) -> Result<Code, Failure> {
         Err(failure) => return Err(failure),
     };
     let warnings = config::warnings(&config);
-    let findings = if args.offline {
-        Vec::new()
-    } else {
-        runtime()?.block_on(probe::everything(&config))
-    };
+    let findings = if args.offline { Vec::new() } else { runtime()?.block_on(probe::everything(&config)) };
     let code = Code::gravest(findings.iter().map(Finding::code));
     let report = Report {
         schema_version: 1,
@@ -115,11 +111,7 @@ impl Report {
                 "warning  {}: {}{}",
                 warning.path.as_deref().unwrap_or("configuration"),
                 warning.message,
-                warning
-                    .help
-                    .as_deref()
-                    .map(|help| format!("; {help}"))
-                    .unwrap_or_default()
+                warning.help.as_deref().map(|help| format!("; {help}")).unwrap_or_default()
             );
         }
         for finding in &self.findings {

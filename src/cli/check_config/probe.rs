@@ -67,9 +67,7 @@ async fn control_table(config: &Config, tables: Arc<dyn Tables>) -> Finding {
 
 fn is_control(key: &[KeyAttribute]) -> bool {
     let expected = CONTROL_KEY.iter().copied();
-    key.iter()
-        .map(|part| (part.name.as_str(), part.kind.as_str()))
-        .eq(expected)
+    key.iter().map(|part| (part.name.as_str(), part.kind.as_str())).eq(expected)
 }
 
 async fn use_control(control: &Control) -> Found {
@@ -78,10 +76,7 @@ async fn use_control(control: &Control) -> Found {
         control.rows("#workers", "").await
     };
     match used.await {
-        Ok(_) => Found::ok(format!(
-            "can be read and written, layout {}",
-            control::LAYOUT_VERSION
-        )),
+        Ok(_) => Found::ok(format!("can be read and written, layout {}", control::LAYOUT_VERSION)),
         Err(control::Error::Call { source, .. }) => Found::call(&source, Stage::Control),
         Err(error @ control::Error::Layout { .. }) => {
             Found::wrong(error.to_string(), "nothing was changed in it")
@@ -146,10 +141,7 @@ impl<'a> Replication<'a> {
             Err(error) => return Found::call(&error, Stage::Discover),
         };
         match source {
-            Some(source) => compare(
-                (source, &self.settings.source.endpoint),
-                (&table, &settings.endpoint),
-            ),
+            Some(source) => compare((source, &self.settings.source.endpoint), (&table, &settings.endpoint)),
             None => Found::ok("is there; its source is not known"),
         }
     }
@@ -161,19 +153,12 @@ impl<'a> Replication<'a> {
         };
         let result = match table.stream.as_ref().filter(|stream| stream.enabled) {
             _ if !table.usable => Found::failed("is not active", "wait until it is", Code::Temporary),
-            None => Found::wrong(
-                "its stream is off",
-                "switch it on: `dynamirror init --enable-streams`",
-            ),
+            None => Found::wrong("its stream is off", "switch it on: `dynamirror init --enable-streams`"),
             Some(stream) => match self.read(stream, &table.key).await {
                 Ok(()) => Found::ok(format!("its stream is on ({})", init::view(stream.view))),
                 Err(error) => {
                     let message = format!("read its stream: {error}");
-                    Found::failed(
-                        message,
-                        advice(&error, Stage::Discover),
-                        Code::of_fault(error.fault),
-                    )
+                    Found::failed(message, advice(&error, Stage::Discover), Code::of_fault(error.fault))
                 }
             },
         };
@@ -225,20 +210,14 @@ mod tests {
 
     #[test]
     fn a_key_is_made_for_every_schema() {
-        let part = |name: &str, kind: &str| KeyAttribute {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-        };
+        let part = |name: &str, kind: &str| KeyAttribute { name: name.to_owned(), kind: kind.to_owned() };
         let key = any_key(&[part("i\"d", "B"), part("at", "N")]).expect("a key");
         assert_eq!(key.to_string(), r#"{"at":{"N":"0"},"i\"d":{"B":"AA=="}}"#);
     }
 
     #[test]
     fn the_control_table_is_known_by_its_key() {
-        let part = |(name, kind): (&str, &str)| KeyAttribute {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-        };
+        let part = |(name, kind): (&str, &str)| KeyAttribute { name: name.to_owned(), kind: kind.to_owned() };
         let ours: Vec<_> = CONTROL_KEY.into_iter().map(part).collect();
         assert!(is_control(&ours));
         assert!(!is_control(&ours[..1]));

@@ -27,10 +27,7 @@ fn pick<'a, T>(
     };
     match (name, all) {
         (Some(name), _) => all.iter().find(|it| name_of(it) == name).ok_or_else(|| {
-            Failure::Usage(format!(
-                "{flag} {name}: the configuration has no such name, but {}",
-                names()
-            ))
+            Failure::Usage(format!("{flag} {name}: the configuration has no such name, but {}", names()))
         }),
         (None, [only]) => Ok(only),
         (None, _) => Err(Failure::Usage(format!("{flag} is needed: one of {}", names()))),
@@ -51,14 +48,10 @@ pub(super) fn find_all<'a>(entries: &'a [Entry], ids: &[String]) -> Result<Vec<&
 
 /// The one whose id begins so.
 pub(super) fn find<'a>(entries: &'a [Entry], id: &str) -> Result<&'a Entry, Failure> {
-    let mut matching = entries
-        .iter()
-        .filter(|entry| !id.is_empty() && entry.id.starts_with(id));
+    let mut matching = entries.iter().filter(|entry| !id.is_empty() && entry.id.starts_with(id));
     match (matching.next(), matching.next()) {
         (Some(entry), None) => Ok(entry),
-        (Some(_), Some(_)) => Err(Failure::Usage(format!(
-            "`{id}` begins several ids: give more of it"
-        ))),
+        (Some(_), Some(_)) => Err(Failure::Usage(format!("`{id}` begins several ids: give more of it"))),
         (None, _) => Err(Failure::Usage(format!(
             "`{id}` is not parked: it may have been settled; see `dynamirror dead-letters list`"
         ))),
@@ -74,12 +67,7 @@ mod tests {
     fn the_beginning_of_an_id_is_enough_when_it_is_unique() {
         let entries = [entry("abc1"), entry("abd2")];
         assert_eq!(find(&entries, "abd").expect("unique").id, "abd2");
-        assert!(
-            find(&entries, "ab")
-                .expect_err("two")
-                .to_string()
-                .contains("several")
-        );
+        assert!(find(&entries, "ab").expect_err("two").to_string().contains("several"));
         assert!(find(&entries, "x").is_err());
         assert!(find(&entries, "").is_err());
         let twice = ["abc".to_owned(), "abc1".to_owned()];

@@ -72,20 +72,12 @@ impl Letter {
 impl Changed {
     /// None yet.
     pub(super) const fn new() -> Self {
-        Self {
-            schema_version: 1,
-            ids: Vec::new(),
-            changed_meanwhile: Vec::new(),
-        }
+        Self { schema_version: 1, ids: Vec::new(), changed_meanwhile: Vec::new() }
     }
 
     /// Adds one, for which it was `done`, or which had changed before.
     pub(super) fn note(&mut self, entry: &Entry, done: bool) {
-        let list = if done {
-            &mut self.ids
-        } else {
-            &mut self.changed_meanwhile
-        };
+        let list = if done { &mut self.ids } else { &mut self.changed_meanwhile };
         list.push(entry.id.clone());
     }
 
@@ -96,16 +88,10 @@ impl Changed {
         } else {
             print(format!("{}: {done}", count(self.ids.len())))?;
             for id in &self.changed_meanwhile {
-                print(format!(
-                    "{id}: settled or parked anew in the meantime; left as it is"
-                ))?;
+                print(format!("{id}: settled or parked anew in the meantime; left as it is"))?;
             }
         }
-        Ok(if self.changed_meanwhile.is_empty() {
-            Code::Success
-        } else {
-            Code::Negative
-        })
+        Ok(if self.changed_meanwhile.is_empty() { Code::Success } else { Code::Negative })
     }
 }
 

@@ -112,10 +112,7 @@ fn list(
         return Ok(Code::Success);
     }
     if letters.is_empty() {
-        print(format!(
-            "replica `{}/{}` has no dead letters",
-            replication.name, replica.name
-        ))?;
+        print(format!("replica `{}/{}` has no dead letters", replication.name, replica.name))?;
         return Ok(Code::Success);
     }
     let mut table = Table::new(&["ID", "CHANGE", "BYTES", "CREATED", "RETRY", "KEY", "REASON"]);
@@ -139,11 +136,7 @@ async fn show(format: Format, parked: &Parked, entry: &Entry) -> Result<Code, Fa
         Op::Put(item) => Some(raw(item.as_bytes())?),
         Op::Delete => None,
     };
-    let whole = Whole {
-        schema_version: 1,
-        letter: Letter::new(entry)?,
-        item,
-    };
+    let whole = Whole { schema_version: 1, letter: Letter::new(entry)?, item };
     if format == Format::Json {
         print_json(&whole)?;
         return Ok(Code::Success);
@@ -201,13 +194,6 @@ fn confirm(entries: &[&Entry], replica: &Replica, yes: bool) -> Result<(), Failu
     }
     eprintln!("type `yes` to drop {}", count(entries.len()));
     let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(Failure::Stream)?;
-    if answer.trim() == "yes" {
-        Ok(())
-    } else {
-        Err(Failure::Usage("nothing is dropped".to_owned()))
-    }
+    io::stdin().lock().read_line(&mut answer).map_err(Failure::Stream)?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Usage("nothing is dropped".to_owned())) }
 }

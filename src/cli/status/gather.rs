@@ -107,10 +107,5 @@ async fn replication(
             parked_keys: parked.list().await?.len() as u64,
         });
     }
-    Ok(Replication {
-        name: settings.name.clone(),
-        source: settings.source.table.clone(),
-        rows,
-        replicas,
-    })
+    Ok(Replication { name: settings.name.clone(), source: settings.source.table.clone(), rows, replicas })
 }

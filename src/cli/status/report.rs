@@ -97,9 +97,8 @@ impl Report {
     pub(super) fn new(observed: &Observed) -> Self {
         let workers: Vec<_> = observed.workers.iter().map(|it| worker(it, observed)).collect();
         let replications = observed.replications.iter();
-        let replications: Vec<_> = replications
-            .map(|it| Rows::new(it).report(observed.now_unix_ms))
-            .collect();
+        let replications: Vec<_> =
+            replications.map(|it| Rows::new(it).report(observed.now_unix_ms)).collect();
         let mut problems = Vec::new();
         fleet_problems(observed, &workers, &mut problems);
         for replication in &replications {
@@ -162,21 +161,14 @@ impl<'a> Rows<'a> {
 
     fn report(&self, now_unix_ms: i64) -> Replication {
         let gaps = self.of.rows.iter().filter_map(|row| match &row.state {
-            State::Gap {
-                reason,
-                found_unix_ms,
-            } => Some(Gap {
+            State::Gap { reason, found_unix_ms } => Some(Gap {
                 shard: row.shard.to_string(),
                 reason: reason.clone(),
                 found: rfc3339(*found_unix_ms),
             }),
             State::Open | State::Ended => None,
         });
-        let replicas = self
-            .of
-            .replicas
-            .iter()
-            .map(|replica| self.replica(replica, now_unix_ms));
+        let replicas = self.of.replicas.iter().map(|replica| self.replica(replica, now_unix_ms));
         Replication {
             name: self.of.name.clone(),
             source_table: self.of.source.clone(),
@@ -229,10 +221,7 @@ impl<'a> Rows<'a> {
     }
 
     fn is_done(&self, row: &Row) -> bool {
-        self.of
-            .replicas
-            .iter()
-            .all(|replica| row.is_done_for(&replica.name))
+        self.of.replicas.iter().all(|replica| row.is_done_for(&replica.name))
     }
 
     fn waits(&self, row: &Row) -> bool {
@@ -254,16 +243,12 @@ impl Replication {
         }
         if self.shards.unowned > 0 {
             let count = self.shards.unowned;
-            problems.push(format!(
-                "replication `{name}`: {count} shards are ready and held by no worker"
-            ));
+            problems.push(format!("replication `{name}`: {count} shards are ready and held by no worker"));
         }
         for replica in &self.replicas {
             let full = format!("{name}/{}", replica.name);
             if !replica.started {
-                problems.push(format!(
-                    "replica `{full}` was never started: the worker's log says why"
-                ));
+                problems.push(format!("replica `{full}` was never started: the worker's log says why"));
             }
             if replica.parked_keys > 0 {
                 problems.push(format!(

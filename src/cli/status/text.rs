@@ -37,23 +37,9 @@ fn workers(workers: &[Worker]) -> Table {
 }
 
 fn shards(replications: &[Replication]) -> Table {
-    let mut table = Table::new(&[
-        "REPLICATION",
-        "SOURCE",
-        "ACTIVE",
-        "WAITING",
-        "UNOWNED",
-        "ENDED",
-        "GAPS",
-    ]);
+    let mut table = Table::new(&["REPLICATION", "SOURCE", "ACTIVE", "WAITING", "UNOWNED", "ENDED", "GAPS"]);
     for replication in replications {
-        let Shards {
-            active,
-            waiting,
-            unowned,
-            ended,
-            gap,
-        } = replication.shards;
+        let Shards { active, waiting, unowned, ended, gap } = replication.shards;
         let mut cells = vec![replication.name.clone(), replication.source_table.clone()];
         cells.extend([active, waiting, unowned, ended, gap].map(|count| count.to_string()));
         table.row(cells);

@@ -40,19 +40,9 @@ fn a_misspelt_required_key_is_one_problem_and_not_also_missing() {
 #[test]
 fn wrong_types_say_what_is_expected() {
     let duration = "expected a duration such as \"15s\" or \"2m30s\", found the number 15";
-    assert_problem(
-        &with("[worker]", "grace = 15"),
-        "c.toml:2:9",
-        duration,
-        "\"15s\" or \"15ms\"",
-    );
+    assert_problem(&with("[worker]", "grace = 15"), "c.toml:2:9", duration, "\"15s\" or \"15ms\"");
     let size = "expected a size with a unit, such as \"32MiB\", found the number 64";
-    assert_problem(
-        &with(REPLICA, "buffer = 64"),
-        "c.toml:12:10",
-        size,
-        "\"64MiB\" or \"64B\"",
-    );
+    assert_problem(&with(REPLICA, "buffer = 64"), "c.toml:12:10", size, "\"64MiB\" or \"64B\"");
     let number = "expected a whole number, found \"8\"";
     assert_problem(
         &with(REPLICA, "batches_in_flight = \"8\""),
@@ -61,12 +51,7 @@ fn wrong_types_say_what_is_expected() {
         "remove the quotes: 8",
     );
     let region = "expected a region such as \"eu-west-1\", found the number 5";
-    assert_problem(
-        &minimal_with("\"us-east-1\"", "5"),
-        "c.toml:13:10",
-        region,
-        "write it in quotes",
-    );
+    assert_problem(&minimal_with("\"us-east-1\"", "5"), "c.toml:13:10", region, "write it in quotes");
     let flag = "expected true or false, found \"yes\"";
     assert_problem(&with("[control]", "create = \"yes\""), "c.toml:2:10", flag, "");
     let table = "expected a table, found the number 1";
@@ -76,20 +61,10 @@ fn wrong_types_say_what_is_expected() {
 #[test]
 fn brackets_that_do_not_fit_are_explained() {
     let list = format!("[[http]]\nlisten = \"127.0.0.1:1\"\n{MINIMAL}");
-    assert_problem(
-        &list,
-        "c.toml:1:1",
-        "expected a table, found a list",
-        "single brackets",
-    );
+    assert_problem(&list, "c.toml:1:1", "expected a table, found a list", "single brackets");
     let table =
         minimal_with("[[replications]]", "[replications]").replace(REPLICA, "[replications.replicas]");
-    assert_problem(
-        &table,
-        "c.toml:4:1",
-        "expected a list of tables, found a table",
-        "double brackets",
-    );
+    assert_problem(&table, "c.toml:4:1", "expected a list of tables, found a table", "double brackets");
 }
 
 #[test]
@@ -98,10 +73,7 @@ fn a_syntax_error_is_shown_where_it_is() {
     assert_eq!(at(&problem), "c.toml:5:15", "{problem}");
     assert!(problem.message.contains("basic string"), "{problem}");
     let duplicate = only_problem(&minimal_with("name = \"orders\"", "name = \"a\"\nname = \"b\""));
-    assert_eq!(
-        (at(&duplicate).as_str(), duplicate.message.as_str()),
-        ("c.toml:6:1", "duplicate key")
-    );
+    assert_eq!((at(&duplicate).as_str(), duplicate.message.as_str()), ("c.toml:6:1", "duplicate key"));
 }
 
 #[test]
@@ -114,37 +86,15 @@ fn required_keys_are_asked_for_at_their_table() {
         "AWS_REGION",
     );
     let table = minimal_with("table = \"Orders\"", "");
-    assert_problem(
-        &table,
-        "c.toml:7:15",
-        "missing key `table` in `replications[0].source`",
-        "",
-    );
+    assert_problem(&table, "c.toml:7:15", "missing key `table` in `replications[0].source`", "");
     let name = minimal_with("name = \"orders\"", "");
-    assert_problem(
-        &name,
-        "c.toml:4:1",
-        "missing key `name` in `replications[0]`",
-        "checkpoints",
-    );
+    assert_problem(&name, "c.toml:4:1", "missing key `name` in `replications[0]`", "checkpoints");
     let replica = minimal_with("name = \"us\"", "");
-    assert_problem(
-        &replica,
-        "c.toml:11:1",
-        "missing key `name` in `replications[0].replicas[0]`",
-        "metrics",
-    );
+    assert_problem(&replica, "c.toml:11:1", "missing key `name` in `replications[0].replicas[0]`", "metrics");
     let control = minimal_with("[control]\nregion = \"eu-west-1\"", "");
-    assert_problem(
-        &control,
-        "control.region",
-        "missing key `region` in `control`",
-        "AWS_REGION",
-    );
-    let source = refused(&minimal_with(
-        "[replications.source]\ntable = \"Orders\"\nregion = \"eu-west-1\"",
-        "",
-    ));
+    assert_problem(&control, "control.region", "missing key `region` in `control`", "AWS_REGION");
+    let source =
+        refused(&minimal_with("[replications.source]\ntable = \"Orders\"\nregion = \"eu-west-1\"", ""));
     let expected = [
         "missing key `table` in `replications[0].source`",
         "missing key `region` in `replications[0].source`",
@@ -155,20 +105,7 @@ fn required_keys_are_asked_for_at_their_table() {
 #[test]
 fn empty_lists_are_refused() {
     let none = "[control]\nregion = \"eu-west-1\"\n";
-    assert_problem(
-        none,
-        "replications",
-        "there is nothing to replicate",
-        "[[replications]]",
-    );
-    let bare = minimal_with(
-        "[[replications.replicas]]\nname = \"us\"\nregion = \"us-east-1\"\n",
-        "",
-    );
-    assert_problem(
-        &bare,
-        "c.toml:4:1",
-        "`replications[0]` has no replicas",
-        "[[replications.replicas]]",
-    );
+    assert_problem(none, "replications", "there is nothing to replicate", "[[replications]]");
+    let bare = minimal_with("[[replications.replicas]]\nname = \"us\"\nregion = \"us-east-1\"\n", "");
+    assert_problem(&bare, "c.toml:4:1", "`replications[0]` has no replicas", "[[replications.replicas]]");
 }

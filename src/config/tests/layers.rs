@@ -9,11 +9,7 @@ fn parsed(texts: &[&str], variables: &[(&str, &str)], overrides: &[Override]) ->
 }
 
 fn flag(flag: &str, path: &str, value: &str) -> Override {
-    Override {
-        flag: flag.to_owned(),
-        path: path.to_owned(),
-        value: value.to_owned(),
-    }
+    Override { flag: flag.to_owned(), path: path.to_owned(), value: value.to_owned() }
 }
 
 #[track_caller]
@@ -30,11 +26,7 @@ fn each_layer_wins_over_the_one_before() {
     let variable = ("DYNAMIRROR__HTTP__LISTEN", "127.0.0.1:3");
     let flags = [flag("--listen", "http.listen", "127.0.0.1:4")];
     let port = |texts: &[&str], variables: &[(&str, &str)], flags: &[Override]| {
-        parsed(texts, variables, flags)
-            .expect("accepted")
-            .http
-            .listen
-            .port()
+        parsed(texts, variables, flags).expect("accepted").http.listen.port()
     };
     assert_eq!(port(&[MINIMAL], &[], &[]), 9464);
     assert_eq!(port(&[MINIMAL, file], &[], &[]), 1);
@@ -43,10 +35,7 @@ fn each_layer_wins_over_the_one_before() {
     assert_eq!(port(&[MINIMAL, file, later], &[variable], &flags), 4);
     let merged = parsed(&[MINIMAL, file, later], &[variable], &flags).expect("accepted");
     assert_eq!(merged.log.filter, "warn", "the rest of the later file stays");
-    assert_eq!(
-        merged.control.endpoint.region, "eu-west-1",
-        "and so does the first"
-    );
+    assert_eq!(merged.control.endpoint.region, "eu-west-1", "and so does the first");
 }
 
 #[test]
@@ -76,10 +65,7 @@ fn variables_reach_list_elements_in_both_spellings() {
     ] {
         let config = parsed(&[MINIMAL], &[(name, "ap-south-1")], &[]).expect("accepted");
         assert_eq!(config.replications[0].replicas[0].endpoint.region, "ap-south-1");
-        assert_eq!(
-            config.replications[0].replicas[0].name, "us",
-            "the rest of the element stays"
-        );
+        assert_eq!(config.replications[0].replicas[0].name, "us", "the rest of the element stays");
     }
 }
 
@@ -87,27 +73,15 @@ fn variables_reach_list_elements_in_both_spellings() {
 fn a_variable_can_add_an_element_but_leave_no_gap() {
     let second = |index: usize| {
         let name = |key: &str| format!("DYNAMIRROR__REPLICATIONS__0__REPLICAS__{index}__{key}");
-        [
-            (name("NAME"), "eu".to_owned()),
-            (name("REGION"), "eu-central-1".to_owned()),
-        ]
+        [(name("NAME"), "eu".to_owned()), (name("REGION"), "eu-central-1".to_owned())]
     };
     let config = parse(&files(&[MINIMAL]), &second(1), &[]).expect("accepted");
     assert_eq!(config.replications[0].replicas[1].name, "eu");
     let errors = parse(&files(&[MINIMAL]), &second(2), &[]).expect_err("a gap");
-    assert_eq!(
-        messages(&errors),
-        ["`replications[0].replicas[1]` is missing, but a later one is set"]
-    );
+    assert_eq!(messages(&errors), ["`replications[0].replicas[1]` is missing, but a later one is set"]);
     let incomplete = parse(&files(&[MINIMAL]), &second(1)[..1], &[]).expect_err("no region");
-    assert_eq!(
-        messages(&incomplete),
-        ["missing key `region` in `replications[0].replicas[1]`"]
-    );
-    assert_eq!(
-        at(&incomplete.problems()[0]),
-        "DYNAMIRROR__REPLICATIONS__0__REPLICAS__1__NAME"
-    );
+    assert_eq!(messages(&incomplete), ["missing key `region` in `replications[0].replicas[1]`"]);
+    assert_eq!(at(&incomplete.problems()[0]), "DYNAMIRROR__REPLICATIONS__0__REPLICAS__1__NAME");
 }
 
 #[test]
@@ -120,10 +94,7 @@ fn text_that_looks_like_a_number_stays_text() {
         (source("REGION"), "2024".to_owned()),
         ("DYNAMIRROR__WORKER__ID".to_owned(), "0x10".to_owned()),
         ("DYNAMIRROR__REPLICATIONS__0__NAME".to_owned(), "true".to_owned()),
-        (
-            "DYNAMIRROR__REPLICATIONS__0__REPLICAS__0__NAME".to_owned(),
-            "1,2".to_owned(),
-        ),
+        ("DYNAMIRROR__REPLICATIONS__0__REPLICAS__0__NAME".to_owned(), "1,2".to_owned()),
     ];
     let config = parse(&files(&[MINIMAL]), &variables[..6], &[]).expect("accepted");
     let endpoint = &config.replications[0].source.endpoint;
@@ -133,11 +104,7 @@ fn text_that_looks_like_a_number_stays_text() {
     assert_eq!(config.worker.id.as_deref(), Some("0x10"));
     assert_eq!(config.replications[0].name, "true");
     let errors = parse(&files(&[MINIMAL]), &variables[6..], &[]).expect_err("a comma is no part of a name");
-    assert_eq!(
-        messages(&errors),
-        ["\"1,2\" cannot be a name"],
-        "and makes no list either"
-    );
+    assert_eq!(messages(&errors), ["\"1,2\" cannot be a name"], "and makes no list either");
 }
 
 #[test]
@@ -149,11 +116,7 @@ fn numbers_and_flags_come_as_text_from_variables() {
     let config = parsed(&[MINIMAL], &variables, &[]).expect("accepted");
     assert!(config.control.create);
     assert_eq!(config.replications[0].replicas[0].batches_in_flight.get(), 7);
-    assert_variable(
-        "DYNAMIRROR__CONTROL__CREATE",
-        "yes",
-        "expected true or false, found \"yes\"",
-    );
+    assert_variable("DYNAMIRROR__CONTROL__CREATE", "yes", "expected true or false, found \"yes\"");
     let name = "DYNAMIRROR__REPLICATIONS__0__REPLICAS__0__PARK_LIMIT";
     assert_variable(name, "1e5", "expected a whole number, found \"1e5\"");
 }
@@ -165,11 +128,7 @@ fn wrong_variables_are_named() {
         "x",
         "unknown key `htttp` at the top level; did you mean `http`?",
     );
-    assert_variable(
-        "DYNAMIRROR__HTTP__LISTN",
-        "x",
-        "unknown key `listn` in `http`; did you mean `listen`?",
-    );
+    assert_variable("DYNAMIRROR__HTTP__LISTN", "x", "unknown key `listn` in `http`; did you mean `listen`?");
     assert_variable("DYNAMIRROR__HTTP", "x", "`http` is a table, not a value");
     assert_variable(
         "DYNAMIRROR__HTTP__LISTEN__PORT",
@@ -178,21 +137,9 @@ fn wrong_variables_are_named() {
     );
     assert_variable("DYNAMIRROR__HTTP[0]__LISTEN", "x", "`http` is not a list");
     let index = "`replications` is a list: expected an index from 0 to 999, found";
-    assert_variable(
-        "DYNAMIRROR__REPLICATIONS__NAME",
-        "x",
-        &format!("{index} \"name\""),
-    );
-    assert_variable(
-        "DYNAMIRROR__REPLICATIONS__99999__NAME",
-        "x",
-        &format!("{index} \"99999\""),
-    );
-    assert_variable(
-        "DYNAMIRROR__REPLICATIONS[-1]__NAME",
-        "x",
-        &format!("{index} \"-1\""),
-    );
+    assert_variable("DYNAMIRROR__REPLICATIONS__NAME", "x", &format!("{index} \"name\""));
+    assert_variable("DYNAMIRROR__REPLICATIONS__99999__NAME", "x", &format!("{index} \"99999\""));
+    assert_variable("DYNAMIRROR__REPLICATIONS[-1]__NAME", "x", &format!("{index} \"-1\""));
     assert_variable(
         "DYNAMIRROR__HTTP__LISTEN.PORT",
         "x",
@@ -208,10 +155,7 @@ fn other_and_empty_variables_are_no_settings() {
         ("HTTP__LISTEN", "x"),
         ("DYNAMIRROR__HTTP__LISTEN", ""),
     ];
-    assert_eq!(
-        parsed(&[MINIMAL], &variables, &[]).expect("accepted"),
-        accepted(MINIMAL)
-    );
+    assert_eq!(parsed(&[MINIMAL], &variables, &[]).expect("accepted"), accepted(MINIMAL));
 }
 
 #[test]
@@ -233,32 +177,20 @@ fn a_process_environment_may_hold_anything() {
 
 #[test]
 fn one_setting_in_two_variables_is_refused() {
-    let variables = [
-        ("DYNAMIRROR__LOG__FILTER", "info"),
-        ("dynamirror__log__filter", "debug"),
-    ];
+    let variables = [("DYNAMIRROR__LOG__FILTER", "info"), ("dynamirror__log__filter", "debug")];
     let errors = parsed(&[MINIMAL], &variables, &[]).expect_err("ambiguous");
-    assert_eq!(
-        messages(&errors),
-        ["`log.filter` is also set by DYNAMIRROR__LOG__FILTER"]
-    );
+    assert_eq!(messages(&errors), ["`log.filter` is also set by DYNAMIRROR__LOG__FILTER"]);
 }
 
 #[test]
 fn a_problem_points_at_the_layer_the_value_came_from() {
     let overrides = [flag("--listen", "http.listen", "nowhere")];
-    let variables = [
-        ("DYNAMIRROR__HTTP__LISTEN", "127.0.0.1:1"),
-        ("DYNAMIRROR__LEASE__DURATION", "9"),
-    ];
+    let variables = [("DYNAMIRROR__HTTP__LISTEN", "127.0.0.1:1"), ("DYNAMIRROR__LEASE__DURATION", "9")];
     let errors = parsed(&[MINIMAL], &variables, &overrides).expect_err("two mistakes");
     let places: Vec<_> = errors.problems().iter().map(at).collect();
     assert_eq!(places, ["DYNAMIRROR__LEASE__DURATION", "--listen"]);
     let unknown = parsed(&[MINIMAL], &[], &[flag("--set", "htp.listen", "x")]).expect_err("unknown");
-    assert_eq!(
-        messages(&unknown),
-        ["unknown key `htp` at the top level; did you mean `http`?"]
-    );
+    assert_eq!(messages(&unknown), ["unknown key `htp` at the top level; did you mean `http`?"]);
     assert_eq!(at(&unknown.problems()[0]), "--set");
 }
 
@@ -275,12 +207,7 @@ fn unreadable_files_are_named_together_with_what_else_is_wrong() {
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("latin.toml"), b"# caf\xe9").expect("a written file");
     std::fs::write(path("typo.toml"), "[htp]\n").expect("a written file");
-    let paths = [
-        path("none.toml"),
-        path("latin.toml"),
-        path("typo.toml"),
-        directory.path().to_owned(),
-    ];
+    let paths = [path("none.toml"), path("latin.toml"), path("typo.toml"), directory.path().to_owned()];
     let errors = load(&paths, &[], &[]).expect_err("four problems");
     let text = errors.to_string();
     for expected in [
@@ -299,9 +226,5 @@ fn files_are_read_from_disk() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("c.toml");
     std::fs::write(&path, format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"))).expect("a written file");
-    assert_eq!(
-        load(&[path], &[], &[]).expect("accepted"),
-        accepted(MINIMAL),
-        "with a BOM and CRLF"
-    );
+    assert_eq!(load(&[path], &[], &[]).expect("accepted"), accepted(MINIMAL), "with a BOM and CRLF");
 }

@@ -28,27 +28,17 @@ region = "us-east-1"
 
 fn files(texts: &[&str]) -> Vec<File> {
     let name = |index| {
-        if index == 0 {
-            "c.toml".to_owned()
-        } else {
-            format!("c{index}.toml")
-        }
+        if index == 0 { "c.toml".to_owned() } else { format!("c{index}.toml") }
     };
     texts
         .iter()
         .enumerate()
-        .map(|(index, text)| File {
-            name: name(index),
-            text: (*text).to_owned(),
-        })
+        .map(|(index, text)| File { name: name(index), text: (*text).to_owned() })
         .collect()
 }
 
 fn env(variables: &[(&str, &str)]) -> Vec<(String, String)> {
-    variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn accepted(text: &str) -> Config {
@@ -61,10 +51,7 @@ fn refused(text: &str) -> Errors {
 
 /// The minimal configuration with one text replaced by another.
 fn minimal_with(old: &str, new: &str) -> String {
-    assert!(
-        MINIMAL.contains(old),
-        "{old:?} is not in the minimal configuration"
-    );
+    assert!(MINIMAL.contains(old), "{old:?} is not in the minimal configuration");
     MINIMAL.replacen(old, new, 1)
 }
 
@@ -82,17 +69,12 @@ fn assert_problem(text: &str, place: &str, message: &str, help: &str) {
     assert_eq!(at(&problem), place, "{problem}");
     assert_eq!(problem.message, message);
     let found = problem.help.as_deref().unwrap_or_default();
-    assert!(
-        found.contains(help) && found.is_empty() == help.is_empty(),
-        "help {found:?}, expected {help:?}"
-    );
+    assert!(found.contains(help) && found.is_empty() == help.is_empty(), "help {found:?}, expected {help:?}");
 }
 
 fn at(problem: &Problem) -> String {
     match &problem.place {
-        Place::File {
-            file, line, column, ..
-        } => format!("{file}:{line}:{column}"),
+        Place::File { file, line, column, .. } => format!("{file}:{line}:{column}"),
         Place::WholeFile { file } => file.clone(),
         Place::Environment { variable } => variable.clone(),
         Place::Flag { flag } => flag.clone(),
@@ -101,11 +83,7 @@ fn at(problem: &Problem) -> String {
 }
 
 fn messages(errors: &Errors) -> Vec<&str> {
-    errors
-        .problems()
-        .iter()
-        .map(|problem| problem.message.as_str())
-        .collect()
+    errors.problems().iter().map(|problem| problem.message.as_str()).collect()
 }
 
 /// The minimal configuration with one more key in `table` (a header of it, or a new one).

@@ -6,9 +6,7 @@ use super::*;
 fn config(replications: &[(&str, &str, &[&str])]) -> String {
     let mut text = String::from("[control]\nregion = \"eu-west-1\"\n");
     for (name, source, replicas) in replications {
-        text.push_str(&format!(
-            "[[replications]]\nname = {name:?}\nsource = {{ {source} }}\nreplicas = [\n"
-        ));
+        text.push_str(&format!("[[replications]]\nname = {name:?}\nsource = {{ {source} }}\nreplicas = [\n"));
         for (index, replica) in replicas.iter().enumerate() {
             text.push_str(&format!("  {{ name = \"r{index}\", {replica} }},\n"));
         }
@@ -26,25 +24,14 @@ fn refused_with(replications: &[(&str, &str, &[&str])], path: &str, message: &st
     let problem = only_problem(&config(replications));
     assert_eq!(problem.path.as_deref(), Some(path));
     assert_eq!(problem.message, message);
-    assert!(
-        problem.help.as_deref().unwrap_or_default().contains(help),
-        "{problem}"
-    );
+    assert!(problem.help.as_deref().unwrap_or_default().contains(help), "{problem}");
     assert!(matches!(problem.place, Place::File { .. }), "{problem}");
 }
 
 #[test]
 fn replication_names_are_unique() {
-    let twice = [
-        ("a", ORDERS_EU, &[ORDERS_US][..]),
-        ("a", USERS_EU, &["region = \"us-east-1\""]),
-    ];
-    refused_with(
-        &twice,
-        "replications[1].name",
-        "two replications are named \"a\"",
-        "`replications[0]`",
-    );
+    let twice = [("a", ORDERS_EU, &[ORDERS_US][..]), ("a", USERS_EU, &["region = \"us-east-1\""])];
+    refused_with(&twice, "replications[1].name", "two replications are named \"a\"", "`replications[0]`");
 }
 
 #[test]
@@ -53,10 +40,7 @@ fn replica_names_are_unique_within_a_replication() {
     let problem = only_problem(&text);
     assert_eq!(problem.path.as_deref(), Some("replications[0].replicas[1].name"));
     assert_eq!(problem.message, "two replicas of one source are named \"r0\"");
-    accepted(&config(&[
-        ("a", ORDERS_EU, &[ORDERS_US]),
-        ("b", USERS_EU, &["region = \"us-east-1\""]),
-    ]));
+    accepted(&config(&[("a", ORDERS_EU, &[ORDERS_US]), ("b", USERS_EU, &["region = \"us-east-1\""])]));
 }
 
 #[test]
@@ -65,10 +49,7 @@ fn a_replica_is_not_its_own_source() {
     for (source, replica) in [
         (ORDERS_EU, ORDERS_EU),
         (ORDERS_EU, "region = \"eu-west-1\""),
-        (
-            ORDERS_EU,
-            "region = \"eu-west-1\", endpoint_url = \"https://dynamodb.eu-west-1.amazonaws.com/\"",
-        ),
+        (ORDERS_EU, "region = \"eu-west-1\", endpoint_url = \"https://dynamodb.eu-west-1.amazonaws.com/\""),
         (
             "table = \"Orders\", region = \"eu-west-1\", role_arn = \"arn:aws:iam::123456789012:role/read\"",
             "region = \"eu-west-1\", role_arn = \"arn:aws:iam::123456789012:role/write\"",
@@ -78,22 +59,12 @@ fn a_replica_is_not_its_own_source() {
             "region = \"eu-west-1\", role_arn = \"arn:aws:iam::123456789012:role/write\"",
         ),
     ] {
-        refused_with(
-            &[("a", source, &[replica])],
-            "replications[0].replicas[0]",
-            message,
-            "another table",
-        );
+        refused_with(&[("a", source, &[replica])], "replications[0].replicas[0]", message, "another table");
     }
     let local = "table = \"Orders\", region = \"eu-west-1\", endpoint_url = \"http://localhost:8000\"";
     let same = "region = \"eu-west-1\", endpoint_url = \"http://127.0.0.1:8000/\"";
     let message = "the replica is its own source: table Orders in eu-west-1 at http://127.0.0.1:8000";
-    refused_with(
-        &[("a", local, &[same])],
-        "replications[0].replicas[0]",
-        message,
-        "another table",
-    );
+    refused_with(&[("a", local, &[same])], "replications[0].replicas[0]", message, "another table");
 }
 
 #[test]
@@ -117,19 +88,9 @@ fn tables_reached_differently_are_different() {
 fn a_table_is_written_once() {
     let message = "two replicas write table Orders in us-east-1";
     let within = [("a", ORDERS_EU, &[ORDERS_US, ORDERS_US][..])];
-    refused_with(
-        &within,
-        "replications[0].replicas[1]",
-        message,
-        "`replications[0].replicas[0]`",
-    );
+    refused_with(&within, "replications[0].replicas[1]", message, "`replications[0].replicas[0]`");
     let across = [("a", ORDERS_EU, &[ORDERS_US][..]), ("b", USERS_EU, &[ORDERS_US])];
-    refused_with(
-        &across,
-        "replications[1].replicas[0]",
-        message,
-        "`replications[0].replicas[0]`",
-    );
+    refused_with(&across, "replications[1].replicas[0]", message, "`replications[0].replicas[0]`");
 }
 
 #[test]
@@ -138,16 +99,10 @@ fn cycles_are_refused_and_chains_are_pointed_out() {
     let message = "replications form a cycle: table Orders in eu-west-1 -> table Orders in us-east-1 -> \
                    table Orders in eu-west-1";
     refused_with(&two, "replications[1].replicas[0]", message, "for ever");
-    let three = [
-        ("a", ORDERS_EU, &[ORDERS_US][..]),
-        ("b", ORDERS_US, &[ORDERS_AP]),
-        ("c", ORDERS_AP, &[ORDERS_EU]),
-    ];
+    let three =
+        [("a", ORDERS_EU, &[ORDERS_US][..]), ("b", ORDERS_US, &[ORDERS_AP]), ("c", ORDERS_AP, &[ORDERS_EU])];
     let problem = only_problem(&config(&three));
-    assert!(
-        problem.message.ends_with("table Orders in ap-south-1"),
-        "{problem}"
-    );
+    assert!(problem.message.ends_with("table Orders in ap-south-1"), "{problem}");
     assert_eq!(problem.message.matches(" -> ").count(), 3, "{problem}");
     let chain = accepted(&config(&three[..2]));
     let warnings = warnings(&chain);
@@ -164,19 +119,9 @@ fn cycles_are_refused_and_chains_are_pointed_out() {
 fn the_control_table_is_apart() {
     let control = "table = \"dynamirror-control\", region = \"eu-west-1\"";
     let source = "the control table cannot be a source: table dynamirror-control in eu-west-1";
-    refused_with(
-        &[("a", control, &[ORDERS_US])],
-        "replications[0].source",
-        source,
-        "of their own",
-    );
+    refused_with(&[("a", control, &[ORDERS_US])], "replications[0].source", source, "of their own");
     let replica = "the control table cannot be a replica: table dynamirror-control in eu-west-1";
-    refused_with(
-        &[("a", ORDERS_EU, &[control])],
-        "replications[0].replicas[0]",
-        replica,
-        "of their own",
-    );
+    refused_with(&[("a", ORDERS_EU, &[control])], "replications[0].replicas[0]", replica, "of their own");
 }
 
 #[test]
@@ -196,18 +141,10 @@ fn times_build_on_each_other() {
         problem.message, "attempt_timeout (4s) is too long for lease.duration (12s)",
         "the bound itself is too short"
     );
-    assert_eq!(
-        problem.path.as_deref(),
-        Some("replications[0].replicas[0].attempt_timeout")
-    );
-    assert!(
-        problem.help.as_deref().unwrap_or_default().contains("here 12s"),
-        "{problem}"
-    );
-    let poll = minimal_with(
-        "[replications.source]",
-        "[replications.poll]\nidle = \"100ms\"\n[replications.source]",
-    );
+    assert_eq!(problem.path.as_deref(), Some("replications[0].replicas[0].attempt_timeout"));
+    assert!(problem.help.as_deref().unwrap_or_default().contains("here 12s"), "{problem}");
+    let poll =
+        minimal_with("[replications.source]", "[replications.poll]\nidle = \"100ms\"\n[replications.source]");
     let message = "poll.idle (100ms) is shorter than poll.active (200ms)";
     assert_problem(&poll, "c.toml:8:8", message, "no more often");
 }

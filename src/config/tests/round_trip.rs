@@ -52,26 +52,14 @@ fn start() -> impl Strategy<Value = Start> {
 }
 
 fn poll() -> impl Strategy<Value = Poll> {
-    (
-        duration(Poll::ACTIVE),
-        duration(Poll::IDLE),
-        duration(Poll::DISCOVERY),
-    )
-        .prop_map(|(active, idle, discovery)| Poll {
-            active,
-            idle: idle.max(active),
-            discovery,
-        })
+    (duration(Poll::ACTIVE), duration(Poll::IDLE), duration(Poll::DISCOVERY))
+        .prop_map(|(active, idle, discovery)| Poll { active, idle: idle.max(active), discovery })
 }
 
 /// A replica whose table is unique by `number`, and never a source.
 fn replica(number: usize) -> impl Strategy<Value = Replica> {
     let attempt_timeout = duration(*Replica::ATTEMPT_TIMEOUT.start()..=Duration::from_millis(400));
-    let sizes = (
-        Replica::BUFFER_BYTES,
-        Replica::BATCHES_IN_FLIGHT,
-        Replica::PARK_LIMIT,
-    );
+    let sizes = (Replica::BUFFER_BYTES, Replica::BATCHES_IN_FLIGHT, Replica::PARK_LIMIT);
     ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout).prop_map(
         move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout)| Replica {
             name: format!("{name}{number}"),
@@ -86,21 +74,14 @@ fn replica(number: usize) -> impl Strategy<Value = Replica> {
 }
 
 fn replication(number: usize) -> impl Strategy<Value = Replication> {
-    let replicas = (1..=3_usize).prop_flat_map(move |count| {
-        (0..count)
-            .map(|index| replica(10 * number + index))
-            .collect::<Vec<_>>()
-    });
+    let replicas = (1..=3_usize)
+        .prop_flat_map(move |count| (0..count).map(|index| replica(10 * number + index)).collect::<Vec<_>>());
     let url = option::of("https?://[a-z0-9]{1,9}");
     ("[A-Za-z0-9._-]{1,40}", start(), endpoint(), url, poll(), replicas).prop_map(
         move |(name, start, endpoint, streams_endpoint_url, poll, replicas)| Replication {
             name: format!("{name}{number}"),
             start,
-            source: Source {
-                table: format!("source-{number}"),
-                endpoint,
-                streams_endpoint_url,
-            },
+            source: Source { table: format!("source-{number}"), endpoint, streams_endpoint_url },
             poll,
             replicas,
         },

@@ -34,20 +34,9 @@ fn every_sample_loads_without_a_warning() {
         }
     }
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "cross-account.toml",
-            "dynamirror.example.toml",
-            "local.toml",
-            "minimal.toml"
-        ]
-    );
+    assert_eq!(names, ["cross-account.toml", "dynamirror.example.toml", "local.toml", "minimal.toml"]);
     let readme = text_of("README.md");
-    assert!(
-        names.iter().all(|name| readme.contains(&format!("]({name})"))),
-        "the README links every sample"
-    );
+    assert!(names.iter().all(|name| readme.contains(&format!("]({name})"))), "the README links every sample");
 }
 
 #[test]
@@ -69,28 +58,15 @@ fn the_example_without_its_marks_changes_no_default() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let (full, bare) = (accepted(&written), accepted(&example()));
-    assert_eq!(
-        full.worker.id.as_deref(),
-        Some("worker-1"),
-        "the marks were removed"
-    );
+    assert_eq!(full.worker.id.as_deref(), Some("worker-1"), "the marks were removed");
     assert_eq!(full.control.endpoint.external_id.as_deref(), Some("012345678901"));
     assert_eq!(bare.worker.id, None);
     assert_eq!(full.lease, bare.lease);
-    assert_eq!(
-        (full.http, full.log, full.worker.grace),
-        (bare.http, bare.log, bare.worker.grace)
-    );
+    assert_eq!((full.http, full.log, full.worker.grace), (bare.http, bare.log, bare.worker.grace));
     let (full, bare) = (&full.replications[0], &bare.replications[0]);
     assert_eq!((full.start, &full.poll), (bare.start, &bare.poll));
     let (full, bare) = (&full.replicas[0], &bare.replicas[0]);
-    assert_eq!(
-        Replica {
-            endpoint: bare.endpoint.clone(),
-            ..full.clone()
-        },
-        *bare
-    );
+    assert_eq!(Replica { endpoint: bare.endpoint.clone(), ..full.clone() }, *bare);
 }
 
 #[test]

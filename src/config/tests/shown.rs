@@ -35,12 +35,7 @@ invalid configuration
 #[test]
 fn one_problem_is_counted_in_the_singular() {
     let errors = refused(&minimal_with("\"us-east-1\"", "5"));
-    assert!(
-        errors
-            .to_string()
-            .ends_with("\n1 problem found; nothing was started."),
-        "{errors}"
-    );
+    assert!(errors.to_string().ends_with("\n1 problem found; nothing was started."), "{errors}");
 }
 
 #[test]
@@ -58,10 +53,7 @@ fn problems_are_data_as_well() {
 
 #[test]
 fn problems_are_sorted_by_file_and_line() {
-    let texts = [
-        minimal_with("\"us-east-1\"", "5"),
-        "[http]\nlisten = 1\n[log]\nfilter = 2\n".to_owned(),
-    ];
+    let texts = [minimal_with("\"us-east-1\"", "5"), "[http]\nlisten = 1\n[log]\nfilter = 2\n".to_owned()];
     let errors = parse(&files(&[&texts[0], &texts[1]]), &[], &[]).expect_err("three problems");
     let places: Vec<_> = errors.problems().iter().map(at).collect();
     assert_eq!(places, ["c.toml:13:10", "c1.toml:2:10", "c1.toml:4:10"]);
@@ -70,30 +62,16 @@ fn problems_are_sorted_by_file_and_line() {
 #[test]
 fn carets_survive_wide_and_long_lines() {
     let text = minimal_with("\"us-east-1\"", "5 # größer");
-    let wide = text.replace(
-        "name = \"us\"\nregion",
-        "\"näme\" = \"üs\"\nname = \"us\"\nregion",
-    );
+    let wide = text.replace("name = \"us\"\nregion", "\"näme\" = \"üs\"\nname = \"us\"\nregion");
     let errors = refused(&wide);
     assert!(
-        errors
-            .to_string()
-            .contains("\n12 | \"näme\" = \"üs\"\n   | ^^^^^^ unknown key `näme`"),
+        errors.to_string().contains("\n12 | \"näme\" = \"üs\"\n   | ^^^^^^ unknown key `näme`"),
         "{errors}"
     );
     let long = format!("[http]\nlisten = \"{}\"\n{MINIMAL}", "x".repeat(5000));
-    let longest = refused(&long)
-        .to_string()
-        .lines()
-        .filter(|line| line.contains("^^^"))
-        .map(str::len)
-        .max();
+    let longest = refused(&long).to_string().lines().filter(|line| line.contains("^^^")).map(str::len).max();
     assert!(longest.is_some(), "the excerpt is there");
-    let excerpt = refused(&long)
-        .to_string()
-        .lines()
-        .find(|line| line.starts_with("2 |"))
-        .map(str::len);
+    let excerpt = refused(&long).to_string().lines().find(|line| line.starts_with("2 |")).map(str::len);
     assert!(excerpt.is_some_and(|length| length < 200), "{excerpt:?}");
 }
 
@@ -113,17 +91,11 @@ fn credentials_in_a_url_are_never_shown() {
         );
         let errors = refused(&text);
         let json = serde_json::to_string(&errors).expect("plain data");
-        assert!(
-            errors.to_string().contains("@host") && !errors.to_string().contains("zq"),
-            "{errors}"
-        );
+        assert!(errors.to_string().contains("@host") && !errors.to_string().contains("zq"), "{errors}");
         assert!(!json.contains("zq"), "{json}");
     }
     let mut config = accepted(MINIMAL);
     config.control.endpoint.endpoint_url = Some("http://user:secret@host:8000/x".to_owned());
     let text = effective(&config);
-    assert!(
-        text.contains("endpoint_url = \"http://***********@host:8000/x\""),
-        "{text}"
-    );
+    assert!(text.contains("endpoint_url = \"http://***********@host:8000/x\""), "{text}");
 }

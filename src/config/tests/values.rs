@@ -9,29 +9,11 @@ fn defaults_fill_what_is_not_written() {
     let config = accepted(MINIMAL);
     assert_eq!(config.control.table, "dynamirror-control");
     assert!(!config.control.create);
-    assert_eq!(
-        config.worker,
-        Worker {
-            id: None,
-            grace: Duration::from_secs(25)
-        }
-    );
+    assert_eq!(config.worker, Worker { id: None, grace: Duration::from_secs(25) });
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
-    assert_eq!(
-        config.log,
-        Log {
-            format: LogFormat::Auto,
-            filter: "info".to_owned()
-        }
-    );
+    assert_eq!(config.log, Log { format: LogFormat::Auto, filter: "info".to_owned() });
     let (duration, checkpoint_interval) = (Duration::from_secs(20), Duration::from_secs(5));
-    assert_eq!(
-        config.lease,
-        Lease {
-            duration,
-            checkpoint_interval
-        }
-    );
+    assert_eq!(config.lease, Lease { duration, checkpoint_interval });
     let replication = &config.replications[0];
     assert_eq!(replication.start, Start::TrimHorizon);
     assert_eq!(replication.poll.active, Duration::from_millis(200));
@@ -56,58 +38,25 @@ fn the_name_of_a_source_arn_is_the_replicas_default() {
 #[test]
 fn durations_have_units_and_ranges() {
     let bare = "expected a duration such as \"15s\" or \"2m30s\", found \"15\"";
-    assert_problem(
-        &with("[worker]", "grace = \"15\""),
-        "c.toml:2:9",
-        bare,
-        "\"15s\" or \"15ms\"",
-    );
+    assert_problem(&with("[worker]", "grace = \"15\""), "c.toml:2:9", bare, "\"15s\" or \"15ms\"");
     let unit = "expected a duration such as \"15s\" or \"2m30s\", found \"15x\"";
-    assert_problem(
-        &with("[worker]", "grace = \"15x\""),
-        "c.toml:2:9",
-        unit,
-        "units are ms, s, m and h",
-    );
+    assert_problem(&with("[worker]", "grace = \"15x\""), "c.toml:2:9", unit, "units are ms, s, m and h");
     let zero = "expected a duration from 1s to 1h, found \"0s\"";
     assert_problem(&with("[worker]", "grace = \"0s\""), "c.toml:2:9", zero, "");
     let months = "expected a duration from 1s to 1h, found \"5M\"";
-    assert_problem(
-        &with("[worker]", "grace = \"5M\""),
-        "c.toml:2:9",
-        months,
-        "a minute is m",
-    );
-    assert_eq!(
-        accepted(&with("[worker]", "grace = \"2m 30s\"")).worker.grace,
-        Duration::from_secs(150)
-    );
+    assert_problem(&with("[worker]", "grace = \"5M\""), "c.toml:2:9", months, "a minute is m");
+    assert_eq!(accepted(&with("[worker]", "grace = \"2m 30s\"")).worker.grace, Duration::from_secs(150));
 }
 
 #[test]
 fn sizes_have_units_and_a_useful_minimum() {
     let bare = "expected a size with a unit, such as \"32MiB\", found \"64\"";
-    assert_problem(
-        &with(REPLICA, "buffer = \"64\""),
-        "c.toml:12:10",
-        bare,
-        "\"64MiB\" or \"64B\"",
-    );
+    assert_problem(&with(REPLICA, "buffer = \"64\""), "c.toml:12:10", bare, "\"64MiB\" or \"64B\"");
     let unit = "expected a size with a unit, such as \"32MiB\", found \"64 parsecs\"";
-    assert_problem(
-        &with(REPLICA, "buffer = \"64 parsecs\""),
-        "c.toml:12:10",
-        unit,
-        "KiB, MiB",
-    );
+    assert_problem(&with(REPLICA, "buffer = \"64 parsecs\""), "c.toml:12:10", unit, "KiB, MiB");
     for small in ["0B", "1MiB", "4194303B"] {
         let message = format!("expected a size from 4MiB to 1TiB, found {small:?}");
-        assert_problem(
-            &with(REPLICA, &format!("buffer = {small:?}")),
-            "c.toml:12:10",
-            &message,
-            "",
-        );
+        assert_problem(&with(REPLICA, &format!("buffer = {small:?}")), "c.toml:12:10", &message, "");
     }
     let config = accepted(&with(REPLICA, "buffer = \"8 MB\""));
     assert_eq!(config.replications[0].replicas[0].buffer_bytes.get(), 8_000_000);
@@ -120,16 +69,8 @@ fn numbers_have_ranges() {
     let negative = "expected a whole number from 0 to 1000000, found -1";
     assert_problem(&with(REPLICA, "park_limit = -1"), "c.toml:12:14", negative, "");
     let huge = "expected a whole number from 0 to 1000000, found 99999999999999999999";
-    assert_problem(
-        &with(REPLICA, "park_limit = 99999999999999999999"),
-        "c.toml:12:14",
-        huge,
-        "",
-    );
-    assert_eq!(
-        accepted(&with(REPLICA, "park_limit = 0")).replications[0].replicas[0].park_limit,
-        0
-    );
+    assert_problem(&with(REPLICA, "park_limit = 99999999999999999999"), "c.toml:12:14", huge, "");
+    assert_eq!(accepted(&with(REPLICA, "park_limit = 0")).replications[0].replicas[0].park_limit, 0);
 }
 
 #[test]
@@ -143,20 +84,9 @@ fn listen_wants_an_address() {
     ];
     for (text, help) in cases {
         let message = format!("expected an address and port such as \"127.0.0.1:9464\", found {text:?}");
-        assert_problem(
-            &with("[http]", &format!("listen = {text:?}")),
-            "c.toml:2:10",
-            &message,
-            help,
-        );
+        assert_problem(&with("[http]", &format!("listen = {text:?}")), "c.toml:2:10", &message, help);
     }
-    assert_eq!(
-        accepted(&with("[http]", "listen = \"[::1]:0\""))
-            .http
-            .listen
-            .to_string(),
-        "[::1]:0"
-    );
+    assert_eq!(accepted(&with("[http]", "listen = \"[::1]:0\"")).http.listen.to_string(), "[::1]:0");
 }
 
 #[test]
@@ -165,12 +95,7 @@ fn log_settings_are_checked() {
     assert_problem(&with("[log]", "format = \"xml\""), "c.toml:2:10", format, "");
     let filter =
         "expected a log filter such as \"info\" or \"info,dynamirror::lease=debug\", found \"a=b=c\"";
-    assert_problem(
-        &with("[log]", "filter = \"a=b=c\""),
-        "c.toml:2:10",
-        filter,
-        "level",
-    );
+    assert_problem(&with("[log]", "filter = \"a=b=c\""), "c.toml:2:10", filter, "level");
 }
 
 #[test]
@@ -179,30 +104,14 @@ fn start_is_a_word_or_a_time() {
         |text: &str| accepted(&with("[[replications]]", &format!("start = {text}"))).replications[0].start;
     assert_eq!(start("\"latest\""), Start::Latest);
     assert_eq!(start("\"TRIM_HORIZON\""), Start::TrimHorizon);
-    let at = Start::At {
-        unix_ms: 1_795_168_800_250,
-    };
+    let at = Start::At { unix_ms: 1_795_168_800_250 };
     assert_eq!(start("\"2026-11-20T10:00:00.25Z\""), at);
-    assert_eq!(
-        start("2026-11-20T11:00:00.25+01:00"),
-        at,
-        "a time of TOML, without quotes"
-    );
+    assert_eq!(start("2026-11-20T11:00:00.25+01:00"), at, "a time of TOML, without quotes");
     let expected = "expected \"trim_horizon\", \"latest\" or a time such as \"2026-11-20T10:00:00Z\"";
     let local = format!("{expected}, found \"2026-11-20T10:00:00\"");
-    assert_problem(
-        &with("[[replications]]", "start = 2026-11-20T10:00:00"),
-        "c.toml:5:9",
-        &local,
-        "offset",
-    );
+    assert_problem(&with("[[replications]]", "start = 2026-11-20T10:00:00"), "c.toml:5:9", &local, "offset");
     let word = format!("{expected}, found \"yesterday\"");
-    assert_problem(
-        &with("[[replications]]", "start = \"yesterday\""),
-        "c.toml:5:9",
-        &word,
-        "",
-    );
+    assert_problem(&with("[[replications]]", "start = \"yesterday\""), "c.toml:5:9", &word, "");
 }
 
 #[test]
@@ -212,10 +121,7 @@ fn names_have_a_small_alphabet() {
         let text = minimal_with("\"orders\"", &format!("{name:?}"));
         assert_problem(&text, "c.toml:5:8", &format!("{name:?} cannot be a name"), help);
     }
-    accepted(&minimal_with(
-        "\"orders\"",
-        &format!("{:?}", "A-z_0.9".repeat(14)),
-    ));
+    accepted(&minimal_with("\"orders\"", &format!("{:?}", "A-z_0.9".repeat(14))));
 }
 
 #[test]
@@ -235,17 +141,9 @@ fn tables_follow_dynamodbs_rules() {
         "arn:aws:s3:::bucket",
     ] {
         let text = minimal_with("\"Orders\"", &format!("{arn:?}"));
-        assert_problem(
-            &text,
-            "c.toml:8:9",
-            &format!("{arn:?} is not the ARN of a table"),
-            "table/Orders",
-        );
+        assert_problem(&text, "c.toml:8:9", &format!("{arn:?} is not the ARN of a table"), "table/Orders");
     }
-    let text = minimal_with(
-        "\"Orders\"",
-        "\"arn:aws:dynamodb:eu-west-2:123456789012:table/Orders\"",
-    );
+    let text = minimal_with("\"Orders\"", "\"arn:aws:dynamodb:eu-west-2:123456789012:table/Orders\"");
     let message = "region \"eu-west-1\" is not that of the table's ARN, \"eu-west-2\"";
     assert_problem(&text, "c.toml:9:10", message, "");
 }
@@ -277,31 +175,14 @@ fn endpoint_urls_are_http_without_credentials() {
     ];
     for (url, help) in cases {
         let message = format!("expected a URL such as \"http://127.0.0.1:8000\", found {url:?}");
-        assert_problem(
-            &with(SOURCE, &format!("endpoint_url = {url:?}")),
-            "c.toml:8:16",
-            &message,
-            help,
-        );
+        assert_problem(&with(SOURCE, &format!("endpoint_url = {url:?}")), "c.toml:8:16", &message, help);
     }
-    for url in [
-        "http://127.0.0.1:8000",
-        "HTTPS://vpce-1.example.com/",
-        "http://[::1]:8000/base",
-    ] {
+    for url in ["http://127.0.0.1:8000", "HTTPS://vpce-1.example.com/", "http://[::1]:8000/base"] {
         let config = accepted(&with(SOURCE, &format!("endpoint_url = {url:?}")));
-        assert_eq!(
-            config.replications[0].source.endpoint.endpoint_url.as_deref(),
-            Some(url)
-        );
+        assert_eq!(config.replications[0].source.endpoint.endpoint_url.as_deref(), Some(url));
     }
     let message = "an endpoint URL carries no credentials";
-    assert_problem(
-        &with(SOURCE, "endpoint_url = \"http://u:p@host\""),
-        "c.toml:8:16",
-        message,
-        "role_arn",
-    );
+    assert_problem(&with(SOURCE, "endpoint_url = \"http://u:p@host\""), "c.toml:8:16", message, "role_arn");
 }
 
 #[test]
@@ -314,47 +195,19 @@ fn roles_have_arns_and_external_ids_have_roles() {
         "arn:aws:iam::123456789012:role/",
     ] {
         let message = format!("{role} {arn:?}");
-        assert_problem(
-            &with(SOURCE, &format!("role_arn = {arn:?}")),
-            "c.toml:8:12",
-            &message,
-            "",
-        );
+        assert_problem(&with(SOURCE, &format!("role_arn = {arn:?}")), "c.toml:8:12", &message, "");
     }
-    for arn in [
-        "arn:aws-cn:iam::123456789012:role/r",
-        "arn:aws:iam::123456789012:role/path/to/r@x",
-    ] {
+    for arn in ["arn:aws-cn:iam::123456789012:role/r", "arn:aws:iam::123456789012:role/path/to/r@x"] {
         accepted(&with(SOURCE, &format!("role_arn = {arn:?}")));
     }
     let alone = with(SOURCE, "external_id = \"abc\"");
-    assert_problem(
-        &alone,
-        "c.toml:8:15",
-        "external_id without role_arn",
-        "add role_arn",
-    );
+    assert_problem(&alone, "c.toml:8:15", "external_id without role_arn", "add role_arn");
     let both = "role_arn = \"arn:aws:iam::123456789012:role/r\"\nexternal_id = \"a b\"";
-    assert_problem(
-        &with(SOURCE, both),
-        "c.toml:9:15",
-        "\"a b\" cannot be an external id",
-        "2 to 1224",
-    );
+    assert_problem(&with(SOURCE, both), "c.toml:9:15", "\"a b\" cannot be an external id", "2 to 1224");
 }
 
 #[test]
 fn empty_text_is_refused() {
-    assert_problem(
-        &with(SOURCE, "profile = \" \""),
-        "c.toml:8:11",
-        "must not be empty",
-        "",
-    );
-    assert_problem(
-        &with("[log]", "filter = \"\""),
-        "c.toml:2:10",
-        "must not be empty",
-        "",
-    );
+    assert_problem(&with(SOURCE, "profile = \" \""), "c.toml:8:11", "must not be empty", "");
+    assert_problem(&with("[log]", "filter = \"\""), "c.toml:2:10", "must not be empty", "");
 }

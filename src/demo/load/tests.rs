@@ -22,11 +22,7 @@ fn items(body: &Json) -> Vec<&Json> {
     let transaction = body["TransactItems"].as_array().into_iter().flatten();
     let batch = batch.filter_map(|entry| entry.get("PutRequest")?.get("Item"));
     let transaction = transaction.filter_map(|entry| entry.get("Put")?.get("Item"));
-    body.get("Item")
-        .into_iter()
-        .chain(batch)
-        .chain(transaction)
-        .collect()
+    body.get("Item").into_iter().chain(batch).chain(transaction).collect()
 }
 
 /// The keys that one request of several items names.
@@ -34,24 +30,15 @@ fn keys(body: &Json) -> Vec<String> {
     let batch = body["RequestItems"]["orders"].as_array().into_iter().flatten();
     let transaction = body["TransactItems"].as_array().into_iter().flatten();
     let inner = batch.chain(transaction).map(|entry| {
-        let action = entry
-            .as_object()
-            .and_then(|entry| entry.values().next())
-            .expect("an action");
-        let holder = action
-            .get("Item")
-            .or_else(|| action.get("Key"))
-            .expect("an item or a key");
+        let action = entry.as_object().and_then(|entry| entry.values().next()).expect("an action");
+        let holder = action.get("Item").or_else(|| action.get("Key")).expect("an item or a key");
         format!("{} {}", holder[HASH_KEY], holder[RANGE_KEY])
     });
     inner.collect()
 }
 
 fn count_types(value: &Json, found: &mut BTreeMap<String, u64>) {
-    let (kind, content) = value
-        .as_object()
-        .and_then(|it| it.iter().next())
-        .expect("a typed value");
+    let (kind, content) = value.as_object().and_then(|it| it.iter().next()).expect("a typed value");
     *found.entry(kind.clone()).or_default() += 1;
     let is_empty = match content {
         Json::String(text) => text.is_empty(),
@@ -131,11 +118,7 @@ fn keys_are_bounded_and_some_are_hot() {
         *counts.entry(generator.key()).or_default() += 1;
     }
     let keys = (CUSTOMERS * ORDERS) as usize;
-    assert!(
-        counts.len() <= keys && counts.len() > keys * 9 / 10,
-        "{}",
-        counts.len()
-    );
+    assert!(counts.len() <= keys && counts.len() > keys * 9 / 10, "{}", counts.len());
     let hot = counts.values().filter(|count| **count > 500).count();
     assert_eq!(hot, HOT_KEYS as usize);
 }
@@ -150,12 +133,7 @@ fn sizes_go_from_small_to_very_large() {
         })
         .collect();
     sizes.sort_unstable();
-    assert!(
-        sizes[0] < 400 && sizes[sizes.len() / 2] < 1_500,
-        "{} {}",
-        sizes[0],
-        sizes[sizes.len() / 2]
-    );
+    assert!(sizes[0] < 400 && sizes[sizes.len() / 2] < 1_500, "{} {}", sizes[0], sizes[sizes.len() / 2]);
     assert!((10_000..60_000).contains(&sizes[sizes.len() - sizes.len() / 50]));
     assert!((LARGE_BYTES..400_000).contains(sizes.last().expect("there are items")));
 }

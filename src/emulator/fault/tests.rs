@@ -8,12 +8,7 @@ fn faults() -> Faults {
 
 fn put(body: &'static str) -> Request {
     let body = Bytes::from_static(body.as_bytes());
-    Request {
-        method: Method::POST,
-        path: "/".to_owned(),
-        headers: HeaderMap::new(),
-        body,
-    }
+    Request { method: Method::POST, path: "/".to_owned(), headers: HeaderMap::new(), body }
 }
 
 #[test]
@@ -38,13 +33,7 @@ fn delays_add_up_and_the_first_other_fault_decides() {
     faults.add(Rule::new(Fault::Status(503)));
     faults.add(Rule::new(Fault::ResetAfter));
     let verdict = faults.judge("Scan", &put("{}"));
-    assert_eq!(
-        verdict,
-        Verdict {
-            delay: Duration::from_millis(12),
-            fault: Some(Fault::Status(503))
-        }
-    );
+    assert_eq!(verdict, Verdict { delay: Duration::from_millis(12), fault: Some(Fault::Status(503)) });
     assert_eq!(faults.judge("Scan", &put("{}")).delay, Duration::from_millis(7));
     faults.clear();
     assert_eq!(faults.judge("Scan", &put("{}")), Verdict::default());
@@ -53,21 +42,9 @@ fn delays_add_up_and_the_first_other_fault_decides() {
 #[test]
 fn poison_strikes_writes_that_carry_it() {
     let faults = faults();
-    faults.add(Rule::new(Fault::Poison {
-        marker: "bad".to_owned(),
-    }));
-    assert!(
-        faults
-            .judge("BatchWriteItem", &put(r#"{"x":"bad"}"#))
-            .fault
-            .is_some()
-    );
-    assert!(
-        faults
-            .judge("BatchWriteItem", &put(r#"{"x":"good"}"#))
-            .fault
-            .is_none()
-    );
+    faults.add(Rule::new(Fault::Poison { marker: "bad".to_owned() }));
+    assert!(faults.judge("BatchWriteItem", &put(r#"{"x":"bad"}"#)).fault.is_some());
+    assert!(faults.judge("BatchWriteItem", &put(r#"{"x":"good"}"#)).fault.is_none());
     assert!(faults.judge("GetItem", &put(r#"{"x":"bad"}"#)).fault.is_none());
 }
 
@@ -76,9 +53,7 @@ fn the_same_seed_gives_the_same_faults() {
     let run = || {
         let faults = faults();
         faults.add(Rule::new(Fault::ResetBefore).with_probability(0.3));
-        (0..200)
-            .map(|_| faults.judge("PutItem", &put("{}")).fault.is_some())
-            .collect::<Vec<_>>()
+        (0..200).map(|_| faults.judge("PutItem", &put("{}")).fault.is_some()).collect::<Vec<_>>()
     };
     let struck = run();
     assert_eq!(struck, run());

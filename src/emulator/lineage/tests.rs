@@ -55,9 +55,7 @@ fn read(lineage: &Lineage, id: &str, max_records: usize) -> Vec<Bytes> {
     let mut after = lineage.start(id, Start::TrimHorizon).expect("shard is known");
     let mut all = Vec::new();
     loop {
-        let page = lineage
-            .page(id, after, max_records, 1 << 20)
-            .expect("nothing is trimmed");
+        let page = lineage.page(id, after, max_records, 1 << 20).expect("nothing is trimmed");
         let empty = page.bodies.is_empty();
         all.extend(page.bodies);
         match page.next_after_exclusive {
@@ -187,10 +185,7 @@ fn a_gap_starts_at_the_next_record() {
     assert_eq!(first(Start::After(number("20"))), ["0:30"]);
     assert_eq!(first(Start::AtTimestamp(21)), ["0:30"]);
     assert!(first(Start::Latest).is_empty());
-    assert_eq!(
-        lineage.start(&id, Start::After(number("31"))),
-        Err(Error::Beyond(id.clone()))
-    );
+    assert_eq!(lineage.start(&id, Start::After(number("31"))), Err(Error::Beyond(id.clone())));
 }
 
 #[test]
@@ -200,12 +195,7 @@ fn a_record_lands_in_the_shard_that_owns_its_place_to_the_edge() {
     let mut number = 0;
     for position in edges.iter().flat_map(|range| [range.first, range.last]) {
         number += 1;
-        lineage
-            .append(Record {
-                position,
-                ..record(number, 0)
-            })
-            .expect("the ring is covered");
+        lineage.append(Record { position, ..record(number, 0) }).expect("the ring is covered");
     }
     assert!(lineage.shards().all(|shard| shard.records.len() == 2));
 }
@@ -216,14 +206,9 @@ fn an_empty_shard_can_be_read_from_the_number_it_is_listed_with() {
     lineage.append(record(7, 0)).expect("open");
     lineage.roll(None, 2_000).expect("open");
     let child = lineage.list(None, 100).shards.remove(1);
-    let after = lineage
-        .start(&child.id, Start::At(child.starting))
-        .expect("its own number");
+    let after = lineage.start(&child.id, Start::At(child.starting)).expect("its own number");
     lineage.append(record(8, 0)).expect("open");
-    assert_eq!(
-        lineage.page(&child.id, after, 10, 1 << 20).expect("known").bodies,
-        ["0:8"]
-    );
+    assert_eq!(lineage.page(&child.id, after, 10, 1 << 20).expect("known").bodies, ["0:8"]);
 }
 
 #[test]
@@ -235,23 +220,10 @@ fn what_was_trimmed_is_refused_and_the_horizon_moves() {
     let id = ids(&lineage)[0].clone();
     lineage.expire(3);
     let number = |text: &str| Sequence::parse(text).expect("digits");
-    assert_eq!(
-        lineage.start(&id, Start::At(number("2"))),
-        Err(Error::Trimmed(id.clone()))
-    );
-    assert_eq!(
-        lineage.start(&id, Start::After(number("1"))),
-        Err(Error::Trimmed(id.clone()))
-    );
-    assert_eq!(
-        lineage.start(&id, Start::After(number("2"))),
-        Ok(2),
-        "nothing is lost after the horizon"
-    );
-    assert_eq!(
-        lineage.page(&id, 0, 10, 1 << 20).map(drop),
-        Err(Error::Trimmed(id.clone()))
-    );
+    assert_eq!(lineage.start(&id, Start::At(number("2"))), Err(Error::Trimmed(id.clone())));
+    assert_eq!(lineage.start(&id, Start::After(number("1"))), Err(Error::Trimmed(id.clone())));
+    assert_eq!(lineage.start(&id, Start::After(number("2"))), Ok(2), "nothing is lost after the horizon");
+    assert_eq!(lineage.page(&id, 0, 10, 1 << 20).map(drop), Err(Error::Trimmed(id.clone())));
     assert_eq!(read(&lineage, &id, 10), ["0:3"]);
     lineage.trim();
     assert!(read(&lineage, &id, 10).is_empty());
@@ -266,10 +238,7 @@ fn a_closed_shard_outlives_its_end_by_the_retention_only() {
     assert!(ids(&lineage).contains(&id));
     lineage.expire(2_001);
     assert!(!ids(&lineage).contains(&id));
-    assert_eq!(
-        lineage.start(&id, Start::TrimHorizon),
-        Err(Error::Unknown(id.clone()))
-    );
+    assert_eq!(lineage.start(&id, Start::TrimHorizon), Err(Error::Unknown(id.clone())));
 }
 
 #[test]
@@ -278,9 +247,7 @@ fn a_forgotten_open_shard_leaves_the_ring_covered() {
     let id = ids(&lineage)[1].clone();
     lineage.forget(&id, 2_000).expect("known");
     for key in 0..=u8::MAX {
-        lineage
-            .append(record(u32::from(key) + 1, key))
-            .expect("the ring is covered");
+        lineage.append(record(u32::from(key) + 1, key)).expect("the ring is covered");
     }
     assert!(lineage.list(None, 100).shards.iter().all(|shard| shard.id != id));
     assert_eq!(lineage.children(&id).shards.len(), 1);
@@ -293,17 +260,9 @@ fn an_inconsistent_listing_settles() {
     let parent = lineage.split(None, 2_000).expect("open");
     let fresh = lineage.list(None, 100);
     assert_eq!(fresh.shards[0].ending, None, "the parent still looks open");
-    let settled = (0..3)
-        .map(|_| lineage.list(None, 100))
-        .last()
-        .expect("three listings");
+    let settled = (0..3).map(|_| lineage.list(None, 100)).last().expect("three listings");
     assert!(settled.shards[0].ending.is_some());
     assert_eq!(settled.shards.len(), 3);
-    let children: HashSet<_> = lineage
-        .children(&parent)
-        .shards
-        .into_iter()
-        .map(|shard| shard.id)
-        .collect();
+    let children: HashSet<_> = lineage.children(&parent).shards.into_iter().map(|shard| shard.id).collect();
     assert_eq!(children.len(), 2);
 }

@@ -5,13 +5,7 @@ async fn any_server_can_stand_behind() {
     let behind = Bench::start(config()).await;
     behind.put_many(0..100, 20).await;
     let upstream = Upstream::Endpoint(behind.region().endpoint());
-    let front = Emulator::start(Config {
-        upstream,
-        initial_shards: 4,
-        ..config()
-    })
-    .await
-    .expect("starts");
+    let front = Emulator::start(Config { upstream, initial_shards: 4, ..config() }).await.expect("starts");
     let region = front.region(REGION);
     assert_eq!(region.shards(TABLE).await.expect("the table is found").len(), 4);
     assert!(region.sweep_ttl().await.is_err());
@@ -19,11 +13,7 @@ async fn any_server_can_stand_behind() {
     let arn = stream_arn(&tables, TABLE).await.expect("streamed");
     region.split(TABLE).await.expect("a shard is open");
     behind.put_many(100..200, 20).await;
-    behind
-        .region()
-        .shards(TABLE)
-        .await
-        .expect("the emulator behind shows its own stream late otherwise");
+    behind.region().shards(TABLE).await.expect("the emulator behind shows its own stream late otherwise");
     region.shards(TABLE).await.expect("drained");
     assert_complete(&walk(&streams, &arn).await, 200);
     front.stop().await;
@@ -34,47 +24,25 @@ async fn any_server_can_stand_behind() {
 #[ignore = "needs a server, its address in EMULATOR_UPSTREAM"]
 async fn a_foreign_server_can_stand_behind() {
     let origin = std::env::var("EMULATOR_UPSTREAM").expect("EMULATOR_UPSTREAM is set");
-    let bench = Bench::start(Config {
-        upstream: Upstream::Endpoint(origin),
-        initial_shards: 3,
-        ..config()
-    })
-    .await;
+    let bench =
+        Bench::start(Config { upstream: Upstream::Endpoint(origin), initial_shards: 3, ..config() }).await;
     for round in 0..4 {
         bench.put_many(round * 100..(round + 1) * 100, 30).await;
         bench.region().split(TABLE).await.expect("a shard is open");
     }
-    assert!(
-        bench.arn.starts_with("arn:aws:dynamodb:eu-west-1:"),
-        "{}",
-        bench.arn
-    );
+    assert!(bench.arn.starts_with("arn:aws:dynamodb:eu-west-1:"), "{}", bench.arn);
     let mut records = bench.walk().await;
     let request = bench.tables.update_table().table_name(TABLE);
-    request
-        .stream_specification(stream_specification(false))
-        .send()
-        .await
-        .expect("disabled");
+    request.stream_specification(stream_specification(false)).send().await.expect("disabled");
     let request = bench.tables.update_table().table_name(TABLE);
-    request
-        .stream_specification(stream_specification(true))
-        .send()
-        .await
-        .expect("enabled");
+    request.stream_specification(stream_specification(true)).send().await.expect("enabled");
     let arn = stream_arn(&bench.tables, TABLE).await.expect("streamed again");
     assert_ne!(arn, bench.arn);
     bench.put_many(400..500, 30).await;
     bench.region().shards(TABLE).await.expect("drained");
     records.extend(walk(&bench.streams, &arn).await);
     assert_complete(&records, 500);
-    bench
-        .tables
-        .delete_table()
-        .table_name(TABLE)
-        .send()
-        .await
-        .expect("deleted");
+    bench.tables.delete_table().table_name(TABLE).send().await.expect("deleted");
     bench.emulator.stop().await;
 }
 
@@ -87,18 +55,13 @@ fn the_emulator_runs_apart_from_its_clients() {
         .build()
         .expect("a runtime");
     let emulator = own.block_on(Emulator::start(config())).expect("starts");
-    let clients_own = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let clients_own = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     clients_own.block_on(async {
         let region = emulator.region(REGION);
         let (tables, streams) = clients(region);
         create_table(&tables, TABLE).await;
         let arn = stream_arn(&tables, TABLE).await.expect("streamed");
-        write_batch(&tables, (0..20).map(|value| (format!("key-{value}"), value)))
-            .await
-            .expect("written");
+        write_batch(&tables, (0..20).map(|value| (format!("key-{value}"), value))).await.expect("written");
         region.split(TABLE).await.expect("a shard is open");
         assert_complete(&walk(&streams, &arn).await, 20);
     });
@@ -108,19 +71,11 @@ fn the_emulator_runs_apart_from_its_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_ends_what_hangs_and_frees_the_port() {
     let bench = Bench::start(config()).await;
-    let hang = bench
-        .region()
-        .faults()
-        .add(Rule::new(Fault::Hang(Duration::from_hours(1))).on("PutItem"));
+    let hang = bench.region().faults().add(Rule::new(Fault::Hang(Duration::from_hours(1))).on("PutItem"));
     let tables = bench.tables.clone();
     let mut hanging = tokio::task::JoinSet::new();
     hanging.spawn(async move {
-        tables
-            .put_item()
-            .table_name(TABLE)
-            .item("pk", AttributeValue::S("a".into()))
-            .send()
-            .await
+        tables.put_item().table_name(TABLE).item("pk", AttributeValue::S("a".into())).send().await
     });
     while bench.region().faults().fired(hang) == 0 {
         tokio::task::yield_now().await;

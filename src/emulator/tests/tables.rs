@@ -3,59 +3,22 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn arns_agree_between_table_stream_and_region() {
     let bench = Bench::start(config()).await;
-    assert!(
-        bench.arn.starts_with("arn:aws:dynamodb:eu-west-1:"),
-        "{}",
-        bench.arn
-    );
-    let table = bench
-        .tables
-        .describe_table()
-        .table_name(TABLE)
-        .send()
-        .await
-        .expect("described");
+    assert!(bench.arn.starts_with("arn:aws:dynamodb:eu-west-1:"), "{}", bench.arn);
+    let table = bench.tables.describe_table().table_name(TABLE).send().await.expect("described");
     let table = table.table.expect("a table");
     let label = table.latest_stream_label.expect("a label");
     assert!(bench.arn.ends_with(&format!(":table/{TABLE}/stream/{label}")));
-    let stream = bench
-        .streams
-        .describe_stream()
-        .stream_arn(&bench.arn)
-        .send()
-        .await
-        .expect("described");
+    let stream = bench.streams.describe_stream().stream_arn(&bench.arn).send().await.expect("described");
     let stream = stream.stream_description.expect("a description");
     assert_eq!(stream.stream_arn.as_ref(), Some(&bench.arn));
     assert_eq!(stream.stream_label, Some(label));
     assert_eq!(stream.table_name.as_deref(), Some(TABLE));
-    assert_eq!(
-        stream
-            .stream_status
-            .map(|status| status.as_str().to_owned())
-            .as_deref(),
-        Some("ENABLED")
-    );
+    assert_eq!(stream.stream_status.map(|status| status.as_str().to_owned()).as_deref(), Some("ENABLED"));
     assert_eq!(stream.key_schema.map(|keys| keys.len()), Some(1));
-    let listed = bench
-        .streams
-        .list_streams()
-        .table_name(TABLE)
-        .send()
-        .await
-        .expect("listed");
-    assert_eq!(
-        listed.streams.unwrap_or_default()[0].stream_arn.as_ref(),
-        Some(&bench.arn)
-    );
+    let listed = bench.streams.list_streams().table_name(TABLE).send().await.expect("listed");
+    assert_eq!(listed.streams.unwrap_or_default()[0].stream_arn.as_ref(), Some(&bench.arn));
     let other = bench.arn.replace(&bench.arn[bench.arn.len() - 3..], "zzz");
-    let unknown = bench
-        .streams
-        .describe_stream()
-        .stream_arn(other)
-        .send()
-        .await
-        .expect_err("no such stream");
+    let unknown = bench.streams.describe_stream().stream_arn(other).send().await.expect_err("no such stream");
     assert!(unknown.into_service_error().is_resource_not_found_exception());
 }
 
@@ -65,17 +28,11 @@ async fn a_replaced_stream_has_a_new_arn_and_the_old_one_ends() {
     bench.put_many(0..10, 10).await;
     let new = bench.region().replace_stream(TABLE).await.expect("replaced");
     bench.put_many(10..30, 10).await;
-    assert_eq!(
-        bench.region().streams(TABLE).await.expect("streams"),
-        [bench.arn.clone(), new.clone()]
-    );
+    assert_eq!(bench.region().streams(TABLE).await.expect("streams"), [bench.arn.clone(), new.clone()]);
     assert_eq!(stream_arn(&bench.tables, TABLE).await, Some(new.clone()));
     let old = bench.describe().await;
     assert!(old.iter().all(|shard| {
-        shard
-            .sequence_number_range
-            .as_ref()
-            .is_some_and(|range| range.ending_sequence_number.is_some())
+        shard.sequence_number_range.as_ref().is_some_and(|range| range.ending_sequence_number.is_some())
     }));
     let mut records = bench.walk().await;
     assert_eq!(records.len(), 10);
@@ -108,13 +65,7 @@ async fn a_stream_disabled_and_enabled_by_the_client_is_followed() {
 async fn a_recreated_table_begins_a_stream_without_the_old_records() {
     let bench = Bench::start(config()).await;
     bench.put_many(0..10, 10).await;
-    bench
-        .tables
-        .delete_table()
-        .table_name(TABLE)
-        .send()
-        .await
-        .expect("deleted");
+    bench.tables.delete_table().table_name(TABLE).send().await.expect("deleted");
     assert_eq!(bench.walk().await.len(), 10);
     create_table(&bench.tables, TABLE).await;
     let new = stream_arn(&bench.tables, TABLE).await.expect("streamed");
@@ -137,9 +88,7 @@ async fn regions_are_apart_and_observers_see_what_was_written() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     bench.region().on_write(Arc::new(move |operation, body| {
-        sink.lock()
-            .expect("not poisoned")
-            .push((operation.to_owned(), body.len()));
+        sink.lock().expect("not poisoned").push((operation.to_owned(), body.len()));
     }));
     bench.put("a", 1).await;
     bench

@@ -134,11 +134,8 @@ impl Reader {
 
     /// Room for a page in every budget.
     async fn room(&mut self) -> Vec<Reservation> {
-        let at_once: Option<Vec<_>> = self
-            .budgets
-            .iter()
-            .map(|budget| budget.try_reserve(PAGE_RESERVE_BYTES))
-            .collect();
+        let at_once: Option<Vec<_>> =
+            self.budgets.iter().map(|budget| budget.try_reserve(PAGE_RESERVE_BYTES)).collect();
         if let Some(reservations) = at_once {
             return reservations;
         }
@@ -158,9 +155,7 @@ impl Reader {
     }
 
     async fn poll(&mut self) -> Result<Polled, dynamo::Error> {
-        let held = self
-            .iterator
-            .take_if(|(_, given)| given.elapsed() <= ITERATOR_AGE_MAX);
+        let held = self.iterator.take_if(|(_, given)| given.elapsed() <= ITERATOR_AGE_MAX);
         let (iterator, given) = match held {
             Some(held) => held,
             None => (self.new_iterator().await?, Instant::now()),
@@ -198,21 +193,14 @@ impl Reader {
         events: &mpsc::Sender<Event>,
     ) -> ControlFlow<Stop> {
         let Polled { page, polled_unix_ms } = polled;
-        let Page {
-            mut records,
-            mut bytes,
-            next,
-        } = page;
+        let Page { mut records, mut bytes, next } = page;
         let seen = self.note(&records, bytes, polled_unix_ms);
         let is_last = next.is_none();
         self.iterator = next.map(|iterator| (iterator, Instant::now()));
         let mut skipped = self.cursor.admit(&mut records);
         if !self.source.view.has_new_image() {
             match hydrate(&self.source, &mut records, &mut self.recovery, events).await {
-                Ok(Hydrated {
-                    superseded,
-                    bytes: fetched_bytes,
-                }) => {
+                Ok(Hydrated { superseded, bytes: fetched_bytes }) => {
                     skipped += superseded;
                     bytes += fetched_bytes;
                 }
@@ -220,13 +208,8 @@ impl Reader {
             }
         }
         fit(&mut reservations, records.len(), bytes);
-        let event = Event::Page {
-            records,
-            position: self.cursor.position(),
-            polled_unix_ms,
-            reservations,
-            skipped,
-        };
+        let event =
+            Event::Page { records, position: self.cursor.position(), polled_unix_ms, reservations, skipped };
         if events.send(event).await.is_err() {
             return ControlFlow::Break(Stop::Cancelled);
         }
@@ -291,11 +274,7 @@ impl Reader {
     /// How many records to ask for: with keys alone, as many as one fetch can look up, because a page's items
     /// are in memory together.
     fn limit(&self) -> u32 {
-        if self.source.view.has_new_image() {
-            PAGE_RECORDS_MAX
-        } else {
-            FETCH_KEYS_MAX as u32
-        }
+        if self.source.view.has_new_image() { PAGE_RECORDS_MAX } else { FETCH_KEYS_MAX as u32 }
     }
 }
 

@@ -19,10 +19,7 @@ const CATCHING_UP_MS: i64 = 60_000;
 
 /// The sheet of a replication that has not started, and why.
 pub(super) fn not_started(config: &crate::supervisor::Replication, error: String) -> status::Replication {
-    status::Replication {
-        error: Some(error),
-        ..empty(config)
-    }
+    status::Replication { error: Some(error), ..empty(config) }
 }
 
 /// The sheet of a replication of which nothing is known yet.
@@ -64,9 +61,7 @@ impl Running {
         self.permit_retries(&shards);
         let gaps = self.gaps();
         let oldest_poll_unix_ms = self.oldest_poll_unix_ms();
-        let replicas = (0..self.channels.len())
-            .map(|index| self.replica(index, now_unix_ms))
-            .collect();
+        let replicas = (0..self.channels.len()).map(|index| self.replica(index, now_unix_ms)).collect();
         self.metrics.set_shards(telemetry::Shards {
             active: shards.active,
             waiting: shards.waiting,
@@ -138,28 +133,20 @@ impl Running {
             State::Open | State::Ended => None,
         }
         };
-        self.stream_gap
-            .iter()
-            .cloned()
-            .chain(self.rows.values().filter_map(gap))
-            .collect()
+        self.stream_gap.iter().cloned().chain(self.rows.values().filter_map(gap)).collect()
     }
 
     /// A shard that was just started counts from its start.
     fn oldest_poll_unix_ms(&self) -> Option<i64> {
-        let polled = self
-            .live
-            .values()
-            .map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
+        let polled =
+            self.live.values().map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
         polled.min()
     }
 
     fn reading_trouble(&self) -> Option<String> {
         self.live.iter().find_map(|(shard, live)| {
             let trouble = live.trouble.lock().expect("nothing panics while holding it");
-            trouble
-                .as_ref()
-                .map(|text| format!("shard {shard} is not read: {text}"))
+            trouble.as_ref().map(|text| format!("shard {shard} is not read: {text}"))
         })
     }
 
@@ -170,11 +157,10 @@ impl Running {
         let gauges = &channel.gauges;
         let counts = gauges.counts();
         let trouble = gauges.trouble();
-        let unsettled_since = gauges.settled_unix_ms().unwrap_or(self.started_unix_ms);
-        let fails = trouble
-            .as_ref()
-            .is_some_and(|trouble| now_unix_ms - trouble.since_unix_ms > STALLED_AFTER_MS);
-        let stuck = gauges.pending() > 0 && now_unix_ms - unsettled_since > UNSETTLED_AFTER_MS;
+        let fails =
+            trouble.as_ref().is_some_and(|trouble| now_unix_ms - trouble.since_unix_ms > STALLED_AFTER_MS);
+        let stuck =
+            gauges.unsettled_since_unix_ms().is_some_and(|since| now_unix_ms - since > UNSETTLED_AFTER_MS);
         let state = match through {
             _ if fails || stuck => status::State::Stalled,
             None => status::State::Starting,
@@ -190,10 +176,7 @@ impl Running {
             status::State::Stalled => telemetry::State::Stalled,
         });
         metrics.set_parked_keys(gauges.parked_keys());
-        let (used, limit) = (
-            channel.budget.used_bytes() as u64,
-            channel.budget.limit_bytes() as u64,
-        );
+        let (used, limit) = (channel.budget.used_bytes() as u64, channel.budget.limit_bytes() as u64);
         metrics.set_buffer(gauges.pending(), used, limit);
         status::Replica {
             name: config.name.clone(),
@@ -227,10 +210,7 @@ impl Running {
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
             let waits = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Waiting;
-            let Some(checkpoint) = row
-                .checkpoints
-                .get(replica)
-                .filter(|it| !it.position.is_end() && !waits)
+            let Some(checkpoint) = row.checkpoints.get(replica).filter(|it| !it.position.is_end() && !waits)
             else {
                 continue;
             };

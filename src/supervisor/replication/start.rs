@@ -38,18 +38,11 @@ pub(super) struct Started {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("describe source table `{table}`: {source}")]
-    Source {
-        table: String,
-        source: Box<dynamo::Error>,
-    },
+    Source { table: String, source: Box<dynamo::Error> },
     #[error("read source table `{0}`: it has no stream")]
     NoStream(String),
     #[error("write to replica table `{table}`: its key is {found}, the source's is {expected}")]
-    Key {
-        table: String,
-        expected: String,
-        found: String,
-    },
+    Key { table: String, expected: String, found: String },
     #[error(transparent)]
     Control(#[from] control::Error),
     #[error(transparent)]
@@ -75,31 +68,19 @@ impl Failure {
 pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
     let config = &setup.config;
     let described = config.source.tables.describe(&config.source.table).await;
-    let table = described.map_err(|source| Failure::Source {
-        table: config.source.table.clone(),
-        source: Box::new(source),
-    })?;
-    let stream = table
-        .stream
-        .clone()
-        .ok_or_else(|| Failure::NoStream(config.source.table.clone()))?;
+    let table = described
+        .map_err(|source| Failure::Source { table: config.source.table.clone(), source: Box::new(source) })?;
+    let stream = table.stream.clone().ok_or_else(|| Failure::NoStream(config.source.table.clone()))?;
     for replica in &config.replicas {
         check_replica(replica, &table.key).await?;
     }
     setup.control.open().await?;
     let leases = Leases::new(setup.control.clone(), &config.name, &setup.worker);
-    let (rows, others): (Vec<_>, Vec<_>) = leases
-        .load()
-        .await?
-        .into_iter()
-        .partition(|row| row.stream == stream.arn);
+    let (rows, others): (Vec<_>, Vec<_>) =
+        leases.load().await?.into_iter().partition(|row| row.stream == stream.arn);
     let stream_gap = left_behind(setup, &others, &stream.arn);
     let replicas = Replicas {
-        names: config
-            .replicas
-            .iter()
-            .map(|replica| replica.name.clone())
-            .collect(),
+        names: config.replicas.iter().map(|replica| replica.name.clone()).collect(),
         new: new_replicas(setup).await?,
         start: config.start,
     };
@@ -113,16 +94,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         view: stream.view,
     };
     let rows = rows.into_iter().map(|row| (row.shard.clone(), row)).collect();
-    Ok(Started {
-        leases,
-        source,
-        replicas,
-        channels,
-        writers,
-        fence,
-        rows,
-        stream_gap,
-    })
+    Ok(Started { leases, source, replicas, channels, writers, fence, rows, stream_gap })
 }
 
 /// A replica that cannot be described now is no reason to keep changes from the others; its writer tells what it
@@ -144,16 +116,9 @@ async fn check_replica(
         return Ok(());
     }
     let spell = |key: &[dynamo::KeyAttribute]| {
-        key.iter()
-            .map(|part| format!("{} ({})", part.name, part.kind))
-            .collect::<Vec<_>>()
-            .join(", ")
+        key.iter().map(|part| format!("{} ({})", part.name, part.kind)).collect::<Vec<_>>().join(", ")
     };
-    Err(Failure::Key {
-        table: table.clone(),
-        expected: spell(key),
-        found: spell(&described.key),
-    })
+    Err(Failure::Key { table: table.clone(), expected: spell(key), found: spell(&described.key) })
 }
 
 /// Rows of another stream: the table has a new one, and what was written to it between the two, or to the old one
@@ -182,12 +147,7 @@ pub(super) fn stream_gap(read: &StreamArn, current: Option<&StreamArn>, now_unix
 
 async fn new_replicas(setup: &Setup) -> Result<BTreeSet<String>, Failure> {
     let registered = setup.control.rows(&setup.config.name, REGISTERED).await?;
-    let mut names: BTreeSet<_> = setup
-        .config
-        .replicas
-        .iter()
-        .map(|replica| replica.name.clone())
-        .collect();
+    let mut names: BTreeSet<_> = setup.config.replicas.iter().map(|replica| replica.name.clone()).collect();
     for row in &registered {
         let row = setup.control.read(row);
         names.remove(row.text("sk")?.trim_start_matches(REGISTERED));
@@ -201,10 +161,7 @@ const REGISTERED: &str = "replica/";
 /// Remembers that `replicas` were started.
 pub(super) async fn register(setup: &Setup, replicas: &BTreeSet<String>) -> Result<(), control::Error> {
     for replica in replicas {
-        let key = RowKey {
-            partition: setup.config.name.clone(),
-            sort: format!("{REGISTERED}{replica}"),
-        };
+        let key = RowKey { partition: setup.config.name.clone(), sort: format!("{REGISTERED}{replica}") };
         let mut row = key.attributes();
         row.insert("started_ms".to_owned(), Value::integer(setup.clock.unix_ms()));
         setup.control.put(&row, &Condition::Absent).await?;
@@ -234,13 +191,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
         let span = info_span!("replica", replication = name, replica = replica.name);
         writers.spawn(span, writer.await?.run());
         let budget = Budget::new(replica.buffer_bytes);
-        channels.push(Channel {
-            replica: replica.name.clone(),
-            inbox,
-            reloads,
-            budget,
-            gauges,
-        });
+        channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges });
     }
     Ok((channels, writers))
 }

@@ -34,19 +34,10 @@ struct Running {
 
 impl World {
     fn new(shards: &[&str]) -> Self {
-        let clock = Clock::Simulated {
-            start_unix_ms: START_UNIX_MS,
-            start: Instant::now(),
-        };
+        let clock = Clock::Simulated { start_unix_ms: START_UNIX_MS, start: Instant::now() };
         let tables = Arc::new(Memory::default());
         tables.describe_as(model::table(None));
-        Self {
-            source: Model::new(shards),
-            tables,
-            clock,
-            begun: Instant::now(),
-            start: Start::TrimHorizon,
-        }
+        Self { source: Model::new(shards), tables, clock, begun: Instant::now(), start: Start::TrimHorizon }
     }
 
     fn config(&self, worker: &str) -> Config {
@@ -92,9 +83,7 @@ impl World {
     }
 
     async fn worker(&self, id: &str) -> Running {
-        let worker = Worker::build(self.config(id))
-            .await
-            .expect("the control table is ours");
+        let worker = Worker::build(self.config(id)).await.expect("the control table is ours");
         let (board, drain) = (worker.board(), CancellationToken::new());
         let mut tasks = Tasks::new();
         tasks.spawn(tracing::Span::none(), worker.run(drain.clone()));
@@ -103,13 +92,7 @@ impl World {
 
     fn version(&self, key: &str) -> Option<String> {
         let item = self.tables.item("replica", &model::key(key))?;
-        Some(
-            item.trim_end_matches("\"}}")
-                .rsplit('"')
-                .next()
-                .expect("a version")
-                .to_owned(),
-        )
+        Some(item.trim_end_matches("\"}}").rsplit('"').next().expect("a version").to_owned())
     }
 
     /// Waits until `key` has `version` in the replica; says how long that took.
@@ -140,10 +123,7 @@ impl Running {
             if holds(&status) {
                 return status;
             }
-            assert!(
-                begun.elapsed() < Duration::from_secs(300),
-                "never {what}: {status:#?}"
-            );
+            assert!(begun.elapsed() < Duration::from_secs(300), "never {what}: {status:#?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -166,11 +146,7 @@ async fn children_follow_their_parents_over_splits_and_rolls() {
     world.source.put("d", "x", 28);
     world.until("x", 28).await;
     assert_eq!(world.source.read_order().first().map(String::as_str), Some("a"));
-    let status = worker
-        .until("two shards ended", |status| {
-            status.replications[0].shards.ended == 2
-        })
-        .await;
+    let status = worker.until("two shards ended", |status| status.replications[0].shards.ended == 2).await;
     assert_eq!(status.replications[0].shards.active, 2);
     assert!(status.ready, "{:?}", status.not_ready);
     let ledger = status.replications[0].replicas[0].ledger;
@@ -199,17 +175,9 @@ async fn a_dead_workers_shard_is_taken_when_its_lease_is_over_and_not_before() {
     let first = world.worker("first").await;
     world.until("x", 1).await;
     let second = world.worker("second").await;
-    second
-        .until("the shard is seen elsewhere", |status| {
-            status.replications[0].shards.elsewhere == 1
-        })
-        .await;
+    second.until("the shard is seen elsewhere", |status| status.replications[0].shards.elsewhere == 1).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(
-        second.board.status().replications[0].shards.active,
-        0,
-        "a lease that was renewed was taken"
-    );
+    assert_eq!(second.board.status().replications[0].shards.active, 0, "a lease that was renewed was taken");
     drop(first);
     world.source.put("a", "x", 2);
     let took = world.until("x", 2).await;
@@ -222,15 +190,9 @@ async fn a_dead_workers_shard_is_taken_when_its_lease_is_over_and_not_before() {
 async fn a_shard_that_vanishes_unread_is_a_gap_and_the_others_go_on() {
     let world = World::new(&["a", "b"]);
     let worker = world.worker("w").await;
-    worker
-        .until("both are read", |status| {
-            status.replications[0].shards.active == 2
-        })
-        .await;
+    worker.until("both are read", |status| status.replications[0].shards.active == 2).await;
     world.source.forget("a");
-    let status = worker
-        .until("a gap", |status| !status.replications[0].gaps.is_empty())
-        .await;
+    let status = worker.until("a gap", |status| !status.replications[0].gaps.is_empty()).await;
     assert!(!status.ready);
     assert_eq!(status.replications[0].gaps[0].shard.as_deref(), Some("a"));
     world.source.put("b", "y", 1);
@@ -238,26 +200,18 @@ async fn a_shard_that_vanishes_unread_is_a_gap_and_the_others_go_on() {
     worker.drain().await;
     // It stays one after a restart.
     let again = world.worker("again").await;
-    again
-        .until("the gap again", |status| status.replications[0].shards.gap == 1)
-        .await;
+    again.until("the gap again", |status| status.replications[0].shards.gap == 1).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_vanished_while_nobody_looked_is_a_gap() {
     let world = World::new(&["a", "b"]);
     let worker = world.worker("w").await;
-    worker
-        .until("both are read", |status| {
-            status.replications[0].shards.active == 2
-        })
-        .await;
+    worker.until("both are read", |status| status.replications[0].shards.active == 2).await;
     worker.drain().await;
     world.source.forget("a");
     let again = world.worker("again").await;
-    let status = again
-        .until("a gap", |status| !status.replications[0].gaps.is_empty())
-        .await;
+    let status = again.until("a gap", |status| !status.replications[0].gaps.is_empty()).await;
     assert_eq!(status.replications[0].gaps[0].shard.as_deref(), Some("a"));
 }
 
@@ -265,19 +219,13 @@ async fn a_shard_that_vanished_while_nobody_looked_is_a_gap() {
 async fn a_replaced_stream_is_a_gap_now_and_after_a_restart() {
     let world = World::new(&["a"]);
     let worker = world.worker("w").await;
-    worker
-        .until("it is read", |status| status.replications[0].shards.active == 1)
-        .await;
+    worker.until("it is read", |status| status.replications[0].shards.active == 1).await;
     world.source.replace_stream();
-    let status = worker
-        .until("a gap", |status| !status.replications[0].gaps.is_empty())
-        .await;
+    let status = worker.until("a gap", |status| !status.replications[0].gaps.is_empty()).await;
     assert!(!status.ready && status.replications[0].gaps[0].shard.is_none());
     worker.drain().await;
     let again = world.worker("again").await;
-    again
-        .until("the gap again", |status| !status.replications[0].gaps.is_empty())
-        .await;
+    again.until("the gap again", |status| !status.replications[0].gaps.is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,9 +234,7 @@ async fn latest_leaves_out_what_was_there_and_keeps_its_start_over_a_restart() {
     world.start = Start::Latest;
     world.source.put("a", "old", 1);
     let worker = world.worker("w").await;
-    worker
-        .until("it is read", |status| status.replications[0].shards.active == 1)
-        .await;
+    worker.until("it is read", |status| status.replications[0].shards.active == 1).await;
     world.source.put("a", "new", 1);
     world.until("new", 1).await;
     assert_eq!(world.version("old"), None);
@@ -305,27 +251,16 @@ async fn lag_grows_while_a_replica_is_down_and_ends_when_it_is_back() {
     world.source.put("a", "x", 1);
     world.until("x", 1).await;
     let lag = |status: &status::Status| status.replications[0].replicas[0].lag_seconds;
-    worker
-        .until("idle time is proven", |status| {
-            lag(status).is_some_and(|lag| lag < 15.0)
-        })
-        .await;
+    worker.until("idle time is proven", |status| lag(status).is_some_and(|lag| lag < 15.0)).await;
     world.tables.break_table("replica", true);
     world.source.put("a", "x", 2);
-    let down = worker
-        .until("stalled", |status| {
-            status.replications[0].replicas[0].state == State::Stalled
-        })
-        .await;
+    let down =
+        worker.until("stalled", |status| status.replications[0].replicas[0].state == State::Stalled).await;
     assert!(!down.ready && lag(&down) > Some(30.0), "{down:?}");
     assert!(down.replications[0].replicas[0].error.is_some());
     world.tables.break_table("replica", false);
     world.until("x", 2).await;
-    worker
-        .until("streaming again", |status| {
-            status.ready && lag(status).is_some_and(|lag| lag < 15.0)
-        })
-        .await;
+    worker.until("streaming again", |status| status.ready && lag(status).is_some_and(|lag| lag < 15.0)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,17 +317,9 @@ async fn a_key_that_another_worker_parked_is_cleared_by_its_next_change() {
     world.source.put("a", "x", 12);
     world.until("x", 12).await;
     let second = world.worker("second").await;
-    second
-        .until("the shard is seen elsewhere", |status| {
-            status.replications[0].shards.elsewhere == 1
-        })
-        .await;
+    second.until("the shard is seen elsewhere", |status| status.replications[0].shards.elsewhere == 1).await;
     world.source.put("a", "x", 13);
-    first
-        .until("it is parked", |status| {
-            status.replications[0].replicas[0].parked_keys == 1
-        })
-        .await;
+    first.until("it is parked", |status| status.replications[0].replicas[0].parked_keys == 1).await;
     first.drain().await;
     world.source.put("a", "x", 14);
     world.until("x", 14).await;
@@ -400,8 +327,5 @@ async fn a_key_that_another_worker_parked_is_cleared_by_its_next_change() {
     let control = Control::new(Arc::clone(&world.tables) as _, "control");
     let parked = crate::replica::parked::Parked::new(control, "orders", "us", world.clock);
     let left = parked.list().await.expect("listed");
-    assert!(
-        left.is_empty(),
-        "an older change may still be tried again: {left:?}"
-    );
+    assert!(left.is_empty(), "an older change may still be tried again: {left:?}");
 }

@@ -71,16 +71,9 @@ impl Model {
     /// Closes a shard; its children, if any, are listed from now on.
     pub(super) fn close(&self, shard: &str, children: &[&str]) {
         let mut state = self.state();
-        state
-            .shards
-            .get_mut(&shard.into())
-            .expect("a shard of the model")
-            .closed = true;
+        state.shards.get_mut(&shard.into()).expect("a shard of the model").closed = true;
         for child in children {
-            let held = Held {
-                parent: Some(shard.into()),
-                ..Held::default()
-            };
+            let held = Held { parent: Some(shard.into()), ..Held::default() };
             state.shards.insert((*child).into(), held);
         }
     }
@@ -97,12 +90,7 @@ impl Model {
 
     /// Shards in the order in which records of theirs were read, each once for every run of reads.
     pub(super) fn read_order(&self) -> Vec<String> {
-        let mut order: Vec<_> = self
-            .state()
-            .read
-            .iter()
-            .map(|(shard, _)| shard.to_string())
-            .collect();
+        let mut order: Vec<_> = self.state().read.iter().map(|(shard, _)| shard.to_string()).collect();
         order.dedup();
         order
     }
@@ -129,17 +117,8 @@ pub(super) fn key(name: &str) -> Key {
 
 /// The description of a table with that key.
 pub(super) fn table(stream: Option<TableStream>) -> Table {
-    let key = vec![KeyAttribute {
-        name: "k".to_owned(),
-        kind: "S".to_owned(),
-    }];
-    Table {
-        arn: "arn:table".to_owned(),
-        usable: true,
-        key,
-        stream,
-        items: 0,
-    }
+    let key = vec![KeyAttribute { name: "k".to_owned(), kind: "S".to_owned() }];
+    Table { arn: "arn:table".to_owned(), usable: true, key, stream, items: 0 }
 }
 
 fn ready<'a, T: Send + 'a>(result: Result<T, dynamo::Error>) -> Future<'a, T> {
@@ -147,26 +126,18 @@ fn ready<'a, T: Send + 'a>(result: Result<T, dynamo::Error>) -> Future<'a, T> {
 }
 
 fn missing<T>(operation: &'static str) -> Result<T, dynamo::Error> {
-    Err(dynamo::Error::new(
-        operation,
-        Fault::Missing,
-        "there is no such shard",
-    ))
+    Err(dynamo::Error::new(operation, Fault::Missing, "there is no such shard"))
 }
 
 impl Streams for Model {
     fn describe<'a>(&'a self, _stream: &'a StreamArn, what: &'a Describe) -> Future<'a, Listing> {
         let state = self.state();
         let wanted = |held: &Held| what.children_of.is_none() || held.parent == what.children_of;
-        let shards = state
-            .shards
-            .iter()
-            .filter(|(_, held)| wanted(held))
-            .map(|(id, held)| Shard {
-                id: id.clone(),
-                parent: held.parent.clone(),
-                closed: held.closed,
-            });
+        let shards = state.shards.iter().filter(|(_, held)| wanted(held)).map(|(id, held)| Shard {
+            id: id.clone(),
+            parent: held.parent.clone(),
+            closed: held.closed,
+        });
         ready(Ok(Listing {
             shards: shards.collect(),
             next: None,
@@ -188,11 +159,9 @@ impl Streams for Model {
         let index = match position {
             Position::TrimHorizon | Position::At { .. } => 0,
             Position::Latest { .. } => held.records.len(),
-            Position::After(sequence) => held
-                .records
-                .iter()
-                .take_while(|record| record.sequence <= *sequence)
-                .count(),
+            Position::After(sequence) => {
+                held.records.iter().take_while(|record| record.sequence <= *sequence).count()
+            }
             Position::End => unreachable!("the end is never asked for"),
         };
         ready(Ok(Iterator(format!("{shard} {index}"))))
@@ -212,22 +181,14 @@ impl Streams for Model {
         for index in index..end {
             state.read.push((shard.clone(), index as u64));
         }
-        ready(Ok(Page {
-            bytes: 100 * records.len(),
-            records,
-            next,
-        }))
+        ready(Ok(Page { bytes: 100 * records.len(), records, next }))
     }
 }
 
 impl Tables for Model {
     fn describe<'a>(&'a self, _table: &'a str) -> Future<'a, Table> {
         let arn = Self::arn(&self.state());
-        ready(Ok(table(Some(TableStream {
-            arn,
-            view: View::NewAndOldImages,
-            enabled: true,
-        }))))
+        ready(Ok(table(Some(TableStream { arn, view: View::NewAndOldImages, enabled: true }))))
     }
 
     fn write<'a>(&'a self, _table: &'a str, _changes: &'a [Change]) -> Future<'a, Written> {

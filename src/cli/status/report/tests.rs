@@ -7,16 +7,8 @@ use crate::shard::Position;
 const NOW: i64 = 1_000_000;
 
 fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i64>, ended: bool) -> Row {
-    let position = if ended {
-        Position::End
-    } else {
-        Position::TrimHorizon
-    };
-    let checkpoint = Checkpoint {
-        position,
-        applied_through_unix_ms: through,
-        decided_unix_ms: 0,
-    };
+    let position = if ended { Position::End } else { Position::TrimHorizon };
+    let checkpoint = Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0 };
     Row {
         shard: shard.into(),
         stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
@@ -34,11 +26,7 @@ fn observed(rows: Vec<Row>) -> Observed {
         control: "control".to_owned(),
         now_unix_ms: NOW,
         silent_after: Duration::from_secs(25),
-        workers: vec![gather::Worker {
-            id: "a".to_owned(),
-            version: None,
-            heartbeat_unix_ms: NOW - 2_000,
-        }],
+        workers: vec![gather::Worker { id: "a".to_owned(), version: None, heartbeat_unix_ms: NOW - 2_000 }],
         replications: vec![gather::Replication {
             name: "orders".to_owned(),
             source: "Orders".to_owned(),
@@ -63,12 +51,7 @@ fn shards_are_counted_and_all_is_well() {
     assert_eq!(report.problems, Vec::<String>::new());
     assert!(report.ok);
     let orders = &report.replications[0];
-    let expected = Shards {
-        active: 1,
-        waiting: 1,
-        ended: 1,
-        ..Shards::default()
-    };
+    let expected = Shards { active: 1, waiting: 1, ended: 1, ..Shards::default() };
     assert_eq!(orders.shards, expected);
     assert_eq!(orders.replicas[0].lag_seconds, Some(3.0));
     assert_eq!(report.workers[0].shards, 1);
@@ -105,19 +88,10 @@ fn each_trouble_is_a_problem() {
         );
     };
     let mut gap = observed(vec![row("s1", None, None, None, false)]);
-    gap.replications[0].rows[0].state = State::Gap {
-        reason: "trimmed".to_owned(),
-        found_unix_ms: NOW,
-    };
+    gap.replications[0].rows[0].state = State::Gap { reason: "trimmed".to_owned(), found_unix_ms: NOW };
     is_told(&gap, "shard s1 cannot be read on (trimmed)");
-    is_told(
-        &observed(vec![row("s1", None, None, None, false)]),
-        "held by no worker",
-    );
-    is_told(
-        &observed(vec![row("s1", None, Some("b"), None, false)]),
-        "`b` is silent",
-    );
+    is_told(&observed(vec![row("s1", None, None, None, false)]), "held by no worker");
+    is_told(&observed(vec![row("s1", None, Some("b"), None, false)]), "`b` is silent");
     let mut nobody = observed(Vec::new());
     nobody.workers[0].heartbeat_unix_ms = NOW - 26_000;
     is_told(&nobody, "no worker runs");
@@ -131,13 +105,7 @@ fn each_trouble_is_a_problem() {
 
 #[test]
 fn the_report_is_json_with_a_version_and_seconds() {
-    let report = Report::new(&observed(vec![row(
-        "s1",
-        None,
-        Some("a"),
-        Some(NOW - 3_000),
-        false,
-    )]));
+    let report = Report::new(&observed(vec![row("s1", None, Some("a"), Some(NOW - 3_000), false)]));
     let json = serde_json::to_value(&report).expect("plain data");
     assert_eq!(json["schema_version"], 1);
     assert_eq!(json["now"], "1970-01-01T00:16:40Z");

@@ -8,11 +8,7 @@ async fn an_expired_iterator_is_replaced_after_the_last_record_read() {
     rig.script.last_page(vec![record(3, START)]);
     let mut reader = rig.run();
     assert_eq!(reader.records().await.len(), 2);
-    assert_eq!(
-        reader.records().await.len(),
-        1,
-        "one expired iterator is no trouble"
-    );
+    assert_eq!(reader.records().await.len(), 1, "one expired iterator is no trouble");
     assert_eq!(reader.stop().await, Stop::End);
     assert_eq!(rig.script.asked(), [Position::TrimHorizon, after(2)]);
 }
@@ -26,10 +22,7 @@ async fn iterators_that_expire_at_once_do_not_make_it_spin() {
     rig.script.last_page(vec![]);
     let mut reader = rig.run();
     let start = Instant::now();
-    assert_eq!(
-        reader.trouble().await,
-        (Fault::ExpiredIterator, Directive::Reacquire)
-    );
+    assert_eq!(reader.trouble().await, (Fault::ExpiredIterator, Directive::Reacquire));
     reader.page().await;
     assert!(start.elapsed() > Duration::from_millis(500));
 }
@@ -92,11 +85,7 @@ async fn a_fault_that_lasts_is_told_now_and_then() {
         told += 1;
     }
     let expected = start.elapsed().as_secs() / 10;
-    assert!(
-        told <= expected + 1 && told > expected / 3,
-        "{told} in {:?}",
-        start.elapsed()
-    );
+    assert!(told <= expected + 1 && told > expected / 3, "{told} in {:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

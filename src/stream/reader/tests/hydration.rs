@@ -11,17 +11,9 @@ async fn records_without_images_become_what_the_table_holds_now() {
         let mut expired = record_of("b", 3, START);
         expired.kind = Kind::Remove;
         expired.by_ttl = true;
-        rig.script
-            .page(vec![record_of("a", 1, START), record_of("a", 2, START), expired]);
+        rig.script.page(vec![record_of("a", 1, START), record_of("a", 2, START), expired]);
         let mut reader = rig.run();
-        let Event::Page {
-            records,
-            position,
-            reservations,
-            skipped,
-            ..
-        } = reader.event().await
-        else {
+        let Event::Page { records, position, reservations, skipped, .. } = reader.event().await else {
             panic!("nothing fails here");
         };
         assert_eq!(numbers(&records), ["2", "3"]);
@@ -30,10 +22,7 @@ async fn records_without_images_become_what_the_table_holds_now() {
         assert_eq!(text, Some(&br#"{"id":{"S":"a"},"v":{"N":"2"}}"#[..]));
         assert_eq!((records[0].kind, records[1].kind), (Kind::Modify, Kind::Remove));
         assert!(records[1].image.is_none() && records[1].by_ttl);
-        assert_eq!(
-            reservations[0].bytes(),
-            3 * RECORD_BYTES + 30 + 2 * crate::stream::CHANGE_BYTES
-        );
+        assert_eq!(reservations[0].bytes(), 3 * RECORD_BYTES + 30 + 2 * crate::stream::CHANGE_BYTES);
         let limit_and_keys = rig.script.calls().into_iter().filter_map(|(_, call)| match call {
             Call::Records(_, limit) => Some(limit.to_string()),
             Call::Fetch(keys) => Some(keys.join(" ")),
@@ -54,21 +43,14 @@ async fn keys_that_were_left_unprocessed_are_asked_for_again_and_no_page_goes_ou
     rig.script.leaves_unprocessed(vec![1]);
     let mut gone = record_of("c", 3, START);
     gone.by_ttl = true;
-    rig.script
-        .last_page(vec![record_of("a", 1, START), record_of("b", 2, START), gone]);
+    rig.script.last_page(vec![record_of("a", 1, START), record_of("b", 2, START), gone]);
     let mut reader = rig.run();
-    assert_eq!(
-        reader.trouble().await,
-        (Fault::Throttled(Width::Unknown), Directive::SlowDown)
-    );
+    assert_eq!(reader.trouble().await, (Fault::Throttled(Width::Unknown), Directive::SlowDown));
     assert_eq!(reader.trouble().await, (Fault::Transient, Directive::Retry));
     let records = reader.records().await;
     let kinds: Vec<_> = records.iter().map(|record| record.kind).collect();
     assert_eq!(kinds, [Kind::Modify, Kind::Modify, Kind::Remove]);
-    assert!(
-        records[2].by_ttl,
-        "what came for an unprocessed key was looked at"
-    );
+    assert!(records[2].by_ttl, "what came for an unprocessed key was looked at");
     assert_eq!(reader.stop().await, Stop::End);
     let fetches = rig.script.calls().into_iter().filter_map(|(_, call)| match call {
         Call::Fetch(keys) => Some(keys.join(" ")),

@@ -49,18 +49,11 @@ struct Seen {
 
 impl Rig {
     fn new(position: Position) -> Self {
-        let clock = Clock::Simulated {
-            start_unix_ms: START,
-            start: Instant::now(),
-        };
+        let clock = Clock::Simulated { start_unix_ms: START, start: Instant::now() };
         Self {
             script: Script::new(),
             view: View::NewAndOldImages,
-            start: Start {
-                position,
-                fresh: false,
-                read_through_unix_ms: None,
-            },
+            start: Start { position, fresh: false, read_through_unix_ms: None },
             budgets: Vec::new(),
             clock,
             cancel: CancellationToken::new(),
@@ -96,10 +89,7 @@ impl Rig {
         let mut tasks = Tasks::new();
         let reader = reader.with_metrics(Arc::clone(&self.metrics));
         tasks.spawn(tracing::Span::none(), reader.run(sender));
-        Running {
-            events: receiver,
-            tasks,
-        }
+        Running { events: receiver, tasks }
     }
 }
 
@@ -113,18 +103,8 @@ impl Running {
 
     async fn page(&mut self) -> Seen {
         loop {
-            if let Event::Page {
-                records,
-                position,
-                skipped,
-                ..
-            } = self.event().await
-            {
-                return Seen {
-                    numbers: numbers(&records),
-                    position,
-                    skipped,
-                };
+            if let Event::Page { records, position, skipped, .. } = self.event().await {
+                return Seen { numbers: numbers(&records), position, skipped };
             }
         }
     }
@@ -156,11 +136,7 @@ fn numbers(records: &[Record]) -> Vec<String> {
 }
 
 fn seen(numbers: &[&str], position: Position, skipped: u64) -> Seen {
-    Seen {
-        numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
-        position,
-        skipped,
-    }
+    Seen { numbers: numbers.iter().map(|number| (*number).to_owned()).collect(), position, skipped }
 }
 
 fn at(unix_ms: i64) -> Position {

@@ -50,10 +50,7 @@ impl Model {
     }
 
     fn trimmed(&self) -> usize {
-        self.state
-            .lock()
-            .expect("no test panics while it holds this")
-            .trimmed
+        self.state.lock().expect("no test panics while it holds this").trimmed
     }
 
     fn iterator_at(&self, position: &Position) -> Result<Iterator, Error> {
@@ -80,9 +77,7 @@ impl Model {
         let mut state = self.state.lock().expect("no test panics while it holds this");
         state.read = state.read.max(through);
         Ok(Page {
-            records: (before + 1..=through)
-                .map(|number| record(number as u64, START))
-                .collect(),
+            records: (before + 1..=through).map(|number| record(number as u64, START)).collect(),
             bytes: (through - before) * RECORD_BYTES,
             next: (through < self.last).then(|| Iterator(through.to_string())),
         })
@@ -148,13 +143,7 @@ async fn read(model: Arc<Model>, kept: usize) -> Vec<u64> {
                 continue;
             }
         };
-        let Event::Page {
-            records,
-            position,
-            reservations,
-            ..
-        } = event
-        else {
+        let Event::Page { records, position, reservations, .. } = event else {
             continue;
         };
         assert!(before <= position, "{before:?} then {position:?}");

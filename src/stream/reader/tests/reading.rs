@@ -31,13 +31,7 @@ async fn empty_pages_are_told_and_do_not_move_the_position() {
     let mut reader = rig.run();
     let mut polled = Vec::new();
     for _ in 0..2 {
-        let Event::Page {
-            position,
-            polled_unix_ms,
-            reservations,
-            ..
-        } = reader.event().await
-        else {
+        let Event::Page { position, polled_unix_ms, reservations, .. } = reader.event().await else {
             panic!("nothing fails here");
         };
         assert_eq!((position, reservations.len()), (after(7), 0));
@@ -97,9 +91,7 @@ async fn cancellation_and_a_dropped_receiver_end_every_wait_at_once() {
         ("getting an iterator", 1, |rig| rig.script.hangs_on_iterators()),
         ("getting records", 2, |_| {}),
         ("pausing", 2, |rig| rig.script.page(vec![])),
-        ("backing off", 1, |rig| {
-            rig.script.refuses_iterator(Fault::Transient)
-        }),
+        ("backing off", 1, |rig| rig.script.refuses_iterator(Fault::Transient)),
         ("stalling", 1, |rig| rig.script.refuses_iterator(Fault::Denied)),
         ("a full channel", 3, |rig| {
             for number in 1..4 {
@@ -156,12 +148,7 @@ async fn pages_without_records_reserve_nothing() {
     rig.script.last_page(vec![record(1, START - 5_000)]);
     let mut reader = rig.run();
     for skipped_here in [0, 1] {
-        let Event::Page {
-            reservations,
-            skipped,
-            ..
-        } = reader.event().await
-        else {
+        let Event::Page { reservations, skipped, .. } = reader.event().await else {
             panic!("nothing fails here");
         };
         assert_eq!((reservations.len(), skipped), (0, skipped_here));

@@ -1,0 +1,162 @@
+//! What becomes of changes that the replica refuses: kept, cleared by newer ones, tried again on demand.
+
+use super::*;
+
+impl Writer {
+    /// Keeps a refused change; it is settled when it is kept.
+    pub(super) fn park(&mut self, batch: Batch, refusal: dynamo::Error) {
+        self.batches_in_flight += 1;
+        self.parking += 1;
+        let change = &batch.changes[0];
+        warn!(table = self.parts.config.table, key = %change.key, error = %refusal, "replica refuses an item: its key is parked");
+        let earlier = self.keys.get(&change.key).cloned();
+        let (parked, gauges, clock) =
+            (self.parts.parked.clone(), Arc::clone(&self.parts.gauges), self.parts.clock);
+        let fence = self.queue.fence(&batch).cloned();
+        self.under_way.push(Box::pin(async move {
+            let mut retries = ControlRetries::new(fence, gauges, clock);
+            loop {
+                match parked.park(&batch.changes[0], &refusal, earlier.as_ref()).await {
+                    Ok(entry) => return Done::Parked { batch, entry },
+                    Err(error) if retries.wait(&error).await => {}
+                    Err(_) => return Done::GivenUp { batch, parking: true },
+                }
+            }
+        }));
+    }
+
+    /// Removes what was parked under a key before its newer, applied change is settled: otherwise a crash in
+    /// between would leave the older payload there to be tried again.
+    pub(super) fn clear(&mut self, batch: Batch) {
+        self.batches_in_flight += 1;
+        let entry = self.keys[&batch.changes[0].key].clone();
+        let (parked, gauges, clock) =
+            (self.parts.parked.clone(), Arc::clone(&self.parts.gauges), self.parts.clock);
+        info!(table = self.parts.config.table, key = %entry.key, "a newer change of a parked key applies");
+        let fence = self.queue.fence(&batch).cloned();
+        self.under_way.push(Box::pin(async move {
+            let mut retries = ControlRetries::new(fence, gauges, clock);
+            loop {
+                match parked.remove(&entry).await {
+                    Ok(_) => return Done::Cleared { batch },
+                    Err(error) if retries.wait(&error).await => {}
+                    Err(_) => {
+                        return Done::GivenUp { batch, parking: false };
+                    }
+                }
+            }
+        }));
+    }
+
+    pub(super) fn scan(&mut self) {
+        if self.keys.is_empty() || self.scanning {
+            return;
+        }
+        self.scanning = true;
+        self.begin_look();
+        let parked = self.parts.parked.clone();
+        self.under_way.push(Box::pin(async move { Done::Scanned { result: parked.list().await } }));
+    }
+
+    pub(super) fn begin_look(&mut self) {
+        if self.looks == 0 {
+            self.parked_meanwhile.clear();
+        }
+        self.looks += 1;
+    }
+
+    pub(super) fn reload(&mut self, asked: oneshot::Sender<()>) {
+        self.begin_look();
+        let parked = self.parts.parked.clone();
+        self.under_way.push(Box::pin(async move {
+            let result = parked.list().await;
+            Done::Reloaded { asked, result }
+        }));
+    }
+
+    pub(super) fn reloaded(&mut self, asked: oneshot::Sender<()>, result: Result<Vec<Entry>, parked::Error>) {
+        self.looks -= 1;
+        match result {
+            Ok(entries) => {
+                for entry in entries {
+                    if !self.parked_meanwhile.contains(&entry.key) {
+                        self.keys.insert(entry.key.clone(), entry);
+                    }
+                }
+                // Nobody waits any more when the shard was stopped.
+                let _ = asked.send(());
+            }
+            // Who asked finds the question dropped, and asks again.
+            Err(error) => warn!(%error, "look for keys that another worker parked"),
+        }
+    }
+
+    pub(super) fn scanned(&mut self, result: Result<Vec<Entry>, parked::Error>) {
+        self.scanning = false;
+        self.looks -= 1;
+        let entries = match result {
+            Ok(entries) => entries,
+            Err(error) => return warn!(%error, "look for wishes about parked keys"),
+        };
+        let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.version)).collect();
+        let meanwhile = &self.parked_meanwhile;
+        self.keys.retain(|key, _| meanwhile.contains(key) || listed.contains_key(key));
+        for entry in entries.into_iter().filter(|entry| entry.retry_wanted) {
+            let is_newest = self.keys.get(&entry.key).is_some_and(|known| known.version == entry.version);
+            if is_newest && !self.queue.holds(&entry.key) {
+                let parked = self.parts.parked.clone();
+                self.under_way.push(Box::pin(async move {
+                    let result = parked.change(&entry).await;
+                    Done::Loaded { entry, result }
+                }));
+            }
+        }
+    }
+
+    /// A parked change goes through the queue like any other, so that it can never overtake a newer one.
+    pub(super) fn loaded(&mut self, entry: &Entry, result: Result<crate::change::Change, parked::Error>) {
+        let change = match result {
+            Ok(change) => change,
+            Err(error) => return warn!(%error, "load a parked change to try it again"),
+        };
+        let is_newest = self.keys.get(&entry.key).is_some_and(|known| known.version == entry.version);
+        if !is_newest || self.queue.holds(&entry.key) {
+            return;
+        }
+        let (acks, _nobody) = mpsc::unbounded_channel();
+        let room = Budget::new(0).try_reserve(0);
+        let reservation = room.expect("nothing of it is taken");
+        let lot = Lot { number: 0, replica: 0, fence: self.parts.fence.clone(), acks, reservation };
+        self.parts.gauges.routed(1, 0);
+        self.queue.push(Delivery { changes: vec![change], lot });
+    }
+}
+
+/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without. Under a
+/// lost lease nothing is tried: the next holder may have parked a newer change of the key.
+struct ControlRetries {
+    fence: Option<Fence>,
+    backoff: Backoff,
+    gauges: Arc<Gauges>,
+    clock: Clock,
+}
+
+impl ControlRetries {
+    fn new(fence: Option<Fence>, gauges: Arc<Gauges>, clock: Clock) -> Self {
+        Self {
+            fence,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            gauges,
+            clock,
+        }
+    }
+
+    /// Says whether the next attempt may be made.
+    async fn wait(&mut self, error: &parked::Error) -> bool {
+        if self.gauges.set_trouble(format!("keep a refused change: {error}"), self.clock.unix_ms()) {
+            warn!(%error, "a refused change cannot be kept or cleared yet");
+        }
+        tokio::time::sleep(self.backoff.pause()).await;
+        self.fence.as_ref().is_some_and(|fence| fence.is_open(Instant::now()))
+    }
+}

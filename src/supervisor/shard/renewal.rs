@@ -1,0 +1,89 @@
+//! The shard's row: renewed with the newest checkpoints, and written for the last time.
+
+use super::*;
+
+impl Task {
+    /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
+    /// out, because a successor must not write before those have landed or failed.
+    pub(super) async fn give_up(&mut self) -> Exit {
+        warn!(shard = %self.row.shard, "drain took too long: changes not yet applied are left to the next holder");
+        self.fence.revoke();
+        self.checkpoint();
+        let mut row = self.row.clone();
+        if let Err(error) = self.leases.renew(&mut row).await {
+            warn!(shard = %row.shard, %error, "write the last checkpoint");
+        }
+        Exit::Lost
+    }
+
+    /// Puts how far the replicas are into the row.
+    pub(super) fn checkpoint(&mut self) {
+        for feed in &self.feeds {
+            let (replica, reached) = feed.reached();
+            if let Some(checkpoint) = self.row.checkpoints.get_mut(replica) {
+                checkpoint.advance(reached);
+            }
+        }
+        self.row.end_if_done();
+    }
+
+    /// Renews the lease with the newest checkpoints. `false` when it is lost, or can no longer be known to be held.
+    pub(super) async fn renew(&mut self) -> bool {
+        self.checkpoint();
+        let sent = Instant::now();
+        let mut row = self.row.clone();
+        let outcome = timeout(self.lease.longest_attempt, self.leases.renew(&mut row)).await;
+        match outcome {
+            Ok(Ok(Renewal::Done)) => {
+                self.row = row;
+                self.fence.open_until(sent + self.lease.fence_span());
+                self.metrics.checkpointed(self.clock.unix_ms(), sent.elapsed());
+                true
+            }
+            Ok(Ok(Renewal::Lost)) => {
+                warn!(shard = %self.row.shard, "lease was taken by another worker");
+                self.metrics.lease_changed(telemetry::LeaseChange::Lost);
+                false
+            }
+            Ok(Err(error)) => self.renewal_failed(&error),
+            Err(_) => self.renewal_failed(&"no answer in time"),
+        }
+    }
+
+    pub(super) fn renewal_failed(&self, error: &dyn std::fmt::Display) -> bool {
+        self.metrics.lease_renewal_failed();
+        self.metrics.checkpoint_failed();
+        let held = self.fence.is_open(Instant::now());
+        warn!(shard = %self.row.shard, %error, held, "lease is not renewed");
+        if !held {
+            self.metrics.lease_changed(telemetry::LeaseChange::Expired);
+        }
+        held
+    }
+
+    /// Writes the final row and gives the lease back, trying until the lease runs out.
+    pub(super) async fn write_last(&mut self) -> bool {
+        self.checkpoint();
+        while self.fence.is_open(Instant::now()) {
+            let mut row = self.row.clone();
+            let outcome = timeout(self.lease.longest_attempt, self.leases.release(&mut row)).await;
+            match outcome {
+                Ok(Ok(Renewal::Done)) => {
+                    self.row = row;
+                    self.metrics.lease_changed(telemetry::LeaseChange::Released);
+                    return true;
+                }
+                Ok(Ok(Renewal::Lost)) => return false,
+                Ok(Err(error)) => self.last_failed(&error).await,
+                Err(_) => self.last_failed(&"no answer in time").await,
+            }
+        }
+        false
+    }
+
+    pub(super) async fn last_failed(&self, error: &(dyn std::fmt::Display + Sync)) {
+        warn!(shard = %self.row.shard, %error, "last checkpoint is not written yet");
+        self.metrics.checkpoint_failed();
+        sleep(Duration::from_millis(250)).await;
+    }
+}
