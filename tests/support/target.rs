@@ -75,11 +75,21 @@ impl Server {
         }
     }
 
+    /// Whether records tell the second in which they were made.
+    pub(crate) fn tells_seconds(self) -> Result<(), &'static str> {
+        match self {
+            Self::Embedded | Self::Ministack => Ok(()),
+            Self::DynamodbLocal => Err("its records carry whole minutes"),
+        }
+    }
+
     /// Says of everything that is left out because of this server what it is, and why.
     pub(crate) fn tell(self) {
-        for (what, can) in
-            [("time to live", self.sweeps_on_demand()), ("empty maps", self.streams_empty_maps())]
-        {
+        for (what, can) in [
+            ("time to live", self.sweeps_on_demand()),
+            ("empty maps", self.streams_empty_maps()),
+            ("starts at a time", self.tells_seconds()),
+        ] {
             if let Err(reason) = can {
                 println!("not tested against {}: {what}, because {reason}", self.name());
             }
