@@ -45,6 +45,11 @@ impl Config {
         self.duration.saturating_sub(self.longest_attempt)
     }
 
+    /// How long one write of a lease's row may take: as long as leaves time for others before the lease runs out.
+    pub fn row_write_limit(&self) -> Duration {
+        self.longest_attempt.max(self.duration / 4)
+    }
+
     /// How long a successor waits before its first write: an attempt that the old holder began at the last
     /// moment has ended by then, and a service that was slow to answer it has finished it.
     pub fn settle(&self) -> Duration {

@@ -39,7 +39,7 @@ impl Task {
         self.checkpoint();
         let sent = Instant::now();
         let mut row = self.row.clone();
-        let outcome = timeout(self.lease.longest_attempt, self.leases.renew(&mut row)).await;
+        let outcome = timeout(self.lease.row_write_limit(), self.leases.renew(&mut row)).await;
         match outcome {
             Ok(Ok(Renewal::Done)) => {
                 self.row = row;
@@ -73,7 +73,7 @@ impl Task {
         self.checkpoint();
         while self.fence.is_open(Instant::now()) {
             let mut row = self.row.clone();
-            let outcome = timeout(self.lease.longest_attempt, self.leases.release(&mut row)).await;
+            let outcome = timeout(self.lease.row_write_limit(), self.leases.release(&mut row)).await;
             match outcome {
                 Ok(Ok(Renewal::Done)) => {
                     self.row = row;
