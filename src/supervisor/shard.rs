@@ -248,7 +248,7 @@ impl Task {
                     true => self.feeds[ack.replica].settle(ack.lot),
                     // Nobody writes it any more, and no checkpoint could ever pass it.
                     false => {
-                        warn!(shard = %self.row.shard, "changes were given up: read again from the checkpoint");
+                        warn!("changes were given up: read again from the checkpoint");
                         return Exit::Lost;
                     }
                 },
@@ -290,7 +290,7 @@ impl Task {
             }
             Event::Trouble(error, directive) => {
                 let advice = advice(error.fault, Stage::Read);
-                warn!(shard = %self.row.shard, %error, ?directive, advice, "reading does not succeed");
+                warn!(%error, ?directive, advice, "reading does not succeed");
                 return self.show_trouble(Some(format!("{error}: {advice}")));
             }
         };
@@ -349,7 +349,7 @@ impl Task {
             }
             Stop::Gap(reason) => {
                 error!(
-                    shard = %self.row.shard, %reason,
+                    %reason,
                     "shard cannot be read on: replicas miss changes and must be copied anew"
                 );
                 self.metrics.gap_found();
@@ -370,7 +370,7 @@ impl Task {
         let row = self.row.clone();
         match stop {
             Stop::End => {
-                info!(shard = %row.shard, "shard ended");
+                info!("shard ended");
                 // A drain does not wait for them; whoever comes next lists them.
                 let children = tokio::select! {
                     children = self.describer.children(&self.source.stream, &row.shard) => children,

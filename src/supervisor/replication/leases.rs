@@ -109,7 +109,7 @@ impl Running {
             grace: self.setup.grace,
         });
         self.live.insert(shard.clone(), live);
-        let span = info_span!("shard", replication = self.setup.config.name, %shard);
+        let span = info_span!("shard", %shard);
         self.shards.spawn(span, async move { (shard, built.run().await) });
     }
 

@@ -188,7 +188,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
             clock: setup.clock,
             metrics: setup.metrics.replica(name, table, &replica.name),
         });
-        let span = info_span!("replica", replication = name, replica = replica.name);
+        let span = info_span!("replica", replica = replica.name);
         writers.spawn(span, writer.await?.run());
         let budget = Budget::new(replica.buffer_bytes);
         channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges });

@@ -13,12 +13,12 @@ impl Task {
     /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
     /// out, because a successor must not write before those have landed or failed.
     pub(super) async fn give_up(&mut self) -> Exit {
-        warn!(shard = %self.row.shard, "drain took too long: changes not yet applied are left to the next holder");
+        warn!("drain took too long: changes not yet applied are left to the next holder");
         self.fence.revoke();
         self.checkpoint();
         let mut row = self.row.clone();
         if let Err(error) = self.leases.renew(&mut row).await {
-            warn!(shard = %row.shard, %error, "write the last checkpoint");
+            warn!(%error, "write the last checkpoint");
         }
         Exit::Lost
     }
@@ -48,7 +48,7 @@ impl Task {
                 true
             }
             Ok(Ok(Renewal::Lost)) => {
-                warn!(shard = %self.row.shard, "lease was taken by another worker");
+                warn!("lease was taken by another worker");
                 self.metrics.lease_changed(telemetry::LeaseChange::Lost);
                 false
             }
@@ -61,7 +61,7 @@ impl Task {
         self.metrics.lease_renewal_failed();
         self.metrics.checkpoint_failed();
         let held = self.fence.is_open(Instant::now());
-        warn!(shard = %self.row.shard, %error, held, "lease is not renewed");
+        warn!(%error, held, "lease is not renewed");
         if !held {
             self.metrics.lease_changed(telemetry::LeaseChange::Expired);
         }
@@ -89,7 +89,7 @@ impl Task {
     }
 
     pub(super) async fn last_failed(&self, error: &(dyn std::fmt::Display + Sync)) {
-        warn!(shard = %self.row.shard, %error, "last checkpoint is not written yet");
+        warn!(%error, "last checkpoint is not written yet");
         self.metrics.checkpoint_failed();
         sleep(Duration::from_millis(250)).await;
     }
