@@ -14,6 +14,8 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
         stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
         parent: parent.map(ShardId::from),
         owner: owner.map(str::to_owned),
+        handed_to: None,
+        load: None,
         counter: 1,
         state: if ended { State::Ended } else { State::Open },
         checkpoints: [("us".to_owned(), checkpoint)].into(),
