@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::feed::{Channel, Feed, Moment};
+use super::hold::Hold;
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;
@@ -50,7 +51,8 @@ pub(super) struct Parts {
     pub(super) channels: Vec<Channel>,
     pub(super) clock: Clock,
     pub(super) metrics: telemetry::Source,
-    pub(super) drain: CancellationToken,
+    /// Ends the shard's reading, and knows whom the lease is given up for.
+    pub(super) hold: Hold,
     /// How long a drain may take.
     pub(super) grace: Duration,
 }
@@ -94,6 +96,7 @@ pub(super) struct Task {
     acks: mpsc::UnboundedReceiver<Ack>,
     clock: Clock,
     metrics: telemetry::Source,
+    hold: Hold,
     drain: CancellationToken,
     grace: Duration,
     reading: Arc<stream::Metrics>,
@@ -146,7 +149,7 @@ impl Built {
             start,
             feeds.iter().map(Feed::budget).collect(),
             parts.clock,
-            parts.drain.child_token(),
+            parts.hold.drain(),
         )
         .with_metrics(Arc::clone(&reading));
         let live = Live {
@@ -171,7 +174,8 @@ impl Built {
             acks,
             clock: parts.clock,
             metrics: parts.metrics,
-            drain: parts.drain,
+            drain: parts.hold.drain(),
+            hold: parts.hold,
             grace: parts.grace,
             reading,
             counted: (0, 0, Duration::ZERO),
@@ -188,16 +192,21 @@ impl Built {
         let (sender, events) = stream::events();
         let mut reading = Tasks::new();
         let drain = task.drain.clone();
+        let settled = Instant::now() + settle;
         reading.spawn(tracing::Span::current(), async move {
             let prepared = async {
-                sleep(settle).await;
+                sleep_until(settled).await;
                 for channel in &channels {
                     channel.know_parked().await;
                 }
             };
             tokio::select! {
                 biased;
-                () = drain.cancelled() => Stop::Cancelled,
+                () = drain.cancelled() => {
+                    // The lease is released then, and who takes a released one writes at once.
+                    sleep_until(settled).await;
+                    Stop::Cancelled
+                }
                 () = prepared => reader.run(sender).await,
             }
         });
