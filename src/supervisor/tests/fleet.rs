@@ -214,7 +214,11 @@ async fn children_follow_their_parents_from_worker_to_worker() {
         workers.push(world.worker(&format!("w{}", round + 1)).await);
         tokio::time::sleep(Duration::from_millis(300 * round)).await;
         let leaves = workers.remove(0);
-        if round % 2 == 0 { drop(leaves) } else { leaves.drain().await }
+        if round % 2 == 0 {
+            drop(leaves)
+        } else {
+            leaves.drain().await
+        }
         for index in 0..2 {
             world.until(&format!("x{index}"), 20 * round).await;
         }
