@@ -49,9 +49,10 @@ impl Leases {
     pub async fn look(&self, shard: &ShardId) -> Result<Option<Row>, control::Error> {
         let key = Row::key(&self.replication, shard);
         let rows = self.control.rows(&key.partition, &key.sort).await?;
-        let rows = rows.iter().map(|row| Row::read(&self.control, row));
+        let mut rows = rows.iter().map(|row| Row::read(&self.control, row));
         // The key of another shard may start with this one's.
-        rows.filter(|row| row.as_ref().map_or(true, |row| row.shard == *shard)).next().transpose()
+        let is_it = |row: &Result<Row, _>| row.as_ref().map_or(true, |row| row.shard == *shard);
+        rows.find(is_it).transpose()
     }
 
     /// Writes a row that is not there yet. A row that is there is left alone and returned. Says whether it was

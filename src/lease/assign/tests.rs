@@ -270,7 +270,7 @@ fn who_let_a_lease_run_out_is_given_none() {
     let expired = |shard| Lease { claim: Claim::Expired, ..lease(shard, Some("a"), 1) };
     let leases = vec![expired(&one), expired(&two)];
     let view = View { me: "b", workers: workers(&["a", "b"]), leases, may_steal: true };
-    assert_eq!(plan(&view).take, [(one.clone(), true), (two.clone(), true)]);
+    assert_eq!(plan(&view).take, [(one, true), (two, true)]);
 }
 
 #[test]

@@ -189,7 +189,8 @@ impl Running {
     pub(super) fn check_wanted(&self, shard: &ShardId) {
         let Some(row) = self.rows.get(shard) else { return };
         let is_ready = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Ready;
-        if !self.has(shard) && !(is_ready && self.setup.fleet.may_come_from(row.owner.as_ref())) {
+        let may_come = is_ready && self.setup.fleet.may_come_from(row.owner.as_ref());
+        if !may_come && !self.has(shard) {
             self.setup.fleet.drop_want();
         }
     }
