@@ -101,6 +101,8 @@ struct Running {
     /// Parents that can be read and are not listed, with the listings they were missing from.
     hidden: BTreeMap<ShardId, u32>,
     discovered_unix_ms: Option<i64>,
+    /// A shard ended while it was given up for another worker, and did not look for its children any more.
+    children_unknown: bool,
     stream_gap: Option<status::Gap>,
     error: Option<String>,
     /// Why leases cannot be taken at present, so that shards are left unread.
@@ -180,6 +182,7 @@ impl Running {
             decided: BTreeSet::new(),
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
+            children_unknown: false,
             error: None,
             control_error: None,
             applied_through: vec![None; setup.config.replicas.len()],
@@ -209,7 +212,12 @@ impl Running {
                 // 1. A drain goes before everything.
                 () = drain.cancelled() => break,
                 // 2. An ended shard lets its children start.
-                Some((shard, exit)) = self.shards.next() => self.ended(&shard, exit).await,
+                Some((shard, exit)) = self.shards.next() => {
+                    self.ended(&shard, exit).await;
+                    if std::mem::take(&mut self.children_unknown) {
+                        discovery.reset_immediately();
+                    }
+                }
                 // 3. What the control table answered, and what other workers do and want.
                 Some(called) = self.calls.next() => self.called(called),
                 () = fleet.changed() => self.fleet_changed(),

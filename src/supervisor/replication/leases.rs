@@ -141,9 +141,10 @@ impl Running {
     /// A shard's task ended.
     pub(super) async fn ended(&mut self, shard: &ShardId, exit: Exit) {
         self.live.remove(shard);
-        self.holds.remove(shard);
+        let hold = self.holds.remove(shard);
         match exit {
             Exit::Ended(row, children) => {
+                self.children_unknown |= hold.is_some_and(|(hold, _)| hold.heir().is_some());
                 self.rows.insert(shard.clone(), row);
                 self.lineage.merge(&children);
                 let children: Vec<_> = children.into_iter().map(|child| child.id).collect();
@@ -187,7 +188,8 @@ impl Running {
 
     /// The row of a lease that this worker asks for was seen.
     pub(super) fn check_wanted(&self, shard: &ShardId) {
-        let Some(row) = self.rows.get(shard) else { return };
+        let is_wanted = self.setup.fleet.own_want(&self.setup.config.name).as_ref() == Some(shard);
+        let Some(row) = self.rows.get(shard).filter(|_| is_wanted) else { return };
         let is_ready = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Ready;
         let may_come = is_ready && self.setup.fleet.may_come_from(row.owner.as_ref());
         if !may_come && !self.has(shard) {
