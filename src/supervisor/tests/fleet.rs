@@ -357,3 +357,27 @@ async fn a_shard_with_much_traffic_weighs_more_than_the_others() {
     let counts = [one.active(), two.active()];
     assert!(counts.contains(&2) && counts.contains(&4) || counts.contains(&1), "{counts:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn replications_of_one_shard_each_are_spread_as_well() {
+    let world = World::new(&["a"]);
+    let start = async |id: &str| {
+        let mut config = world.config(id);
+        let one = config.replications.remove(0);
+        let named = |index| Replication { name: format!("orders-{index}"), ..one.clone() };
+        config.replications = (0..6).map(named).collect();
+        world.run(config).await
+    };
+    let held = |worker: &Running| {
+        let replications = worker.board.status().replications;
+        replications.iter().map(|replication| replication.shards.active).sum::<u64>()
+    };
+    let one = start("one").await;
+    one.until("it reads all", |_| held(&one) == 6).await;
+    let two = start("two").await;
+    two.until("half each", |_| held(&one) == 3 && held(&two) == 3).await;
+    let three = start("three").await;
+    three.until("a third each", |_| [&one, &two, &three].iter().all(|it| held(it) == 2)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!([held(&one), held(&two), held(&three)], [2, 2, 2]);
+}
