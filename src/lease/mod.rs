@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use fence::Fence;
 pub use observer::{Claim, Observer};
-pub use row::{Owner, Row, State, owner, worker};
+pub use row::{Gap, Owner, Row, State, owner, worker};
 pub use table::{Leases, Renewal};
 
 /// Times of leases.

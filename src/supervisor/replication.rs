@@ -7,6 +7,7 @@
 mod calls;
 mod leases;
 mod lineage;
+mod orders;
 mod sheet;
 mod start;
 
@@ -24,7 +25,7 @@ use super::feed::Channel;
 use super::fleet::Fleet;
 use super::hold::Hold;
 use super::plan::Replicas;
-use super::shard::{Exit, Live};
+use super::shard::{Exit, Live, Report};
 use super::status;
 use super::sync::{self, Found};
 use crate::backoff::Backoff;
@@ -96,6 +97,8 @@ struct Running {
     near: BTreeSet<ShardId>,
     /// Who lived at the last look, and whether it drained.
     roster: BTreeMap<Owner, bool>,
+    /// What the tasks of shards tell while they run.
+    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
     /// Shards whose start was decided by this process.
     decided: BTreeSet<ShardId>,
     /// Parents that can be read and are not listed, with the listings they were missing from.
@@ -179,6 +182,7 @@ impl Running {
             looking: Looking::default(),
             near: BTreeSet::new(),
             roster: BTreeMap::new(),
+            reports: mpsc::unbounded_channel(),
             decided: BTreeSet::new(),
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
@@ -218,6 +222,7 @@ impl Running {
                         discovery.reset_immediately();
                     }
                 }
+                Some(report) = self.reports.1.recv() => self.reported(report).await,
                 // 3. What the control table answered, and what other workers do and want.
                 Some(called) = self.calls.next() => self.called(called),
                 () = fleet.changed() => self.fleet_changed(),

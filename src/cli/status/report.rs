@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::gather::{self, Observed};
 use crate::cli::output::{rfc3339, seconds_since};
-use crate::lease::{self, Row, State};
+use crate::lease::{self, Row};
 use crate::shard::ShardId;
 
 /// The fleet. Fields may be added; one whose meaning changes raises the version.
@@ -177,14 +177,15 @@ impl<'a> Rows<'a> {
     }
 
     fn report(&self, now_unix_ms: i64) -> Replication {
-        let gaps = self.of.rows.iter().filter_map(|row| match &row.state {
-            State::Gap { reason, found_unix_ms } => Some(Gap {
-                shard: row.shard.to_string(),
-                reason: reason.clone(),
-                found: rfc3339(*found_unix_ms),
-            }),
-            State::Open | State::Ended => None,
-        });
+        let gap = |row: &Row, replica: Option<&str>, gap: lease::Gap| Gap {
+            shard: row.shard.to_string(),
+            reason: replica.map_or(gap.reason.clone(), |name| format!("replica `{name}`: {}", gap.reason)),
+            found: rfc3339(gap.found_unix_ms),
+        };
+        let gaps =
+            self.of.rows.iter().flat_map(|row| {
+                row.all_gaps().into_iter().map(move |(replica, found)| gap(row, replica, found))
+            });
         let replicas = self.of.replicas.iter().map(|replica| self.replica(replica, now_unix_ms));
         Replication {
             name: self.of.name.clone(),
@@ -200,7 +201,7 @@ impl<'a> Rows<'a> {
         for row in &self.of.rows {
             let count = if self.is_done(row) {
                 &mut shards.ended
-            } else if matches!(row.state, State::Gap { .. }) {
+            } else if row.is_gap() {
                 &mut shards.gap
             } else if row.owner.is_some() {
                 &mut shards.active

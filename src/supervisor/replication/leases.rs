@@ -20,6 +20,7 @@ use crate::shard::ShardId;
 impl Running {
     /// Takes this worker's part of the leases that are free to take.
     pub(super) fn advance(&mut self) {
+        self.give_orders();
         let (plan, runs_out_in) = self.plan(false);
         self.follow(plan, runs_out_in);
     }
@@ -116,6 +117,7 @@ impl Running {
         let channels = self.channels.iter().filter(unfinished).cloned().collect();
         let hold = Hold::new(&self.setup.drain, row.load);
         let meter = Meter::new(row.load, Instant::now());
+        let orders = self.replicas.orders(&row, &self.rows, &self.lineage);
         let (built, live) = Built::new(Parts {
             row,
             leases: self.leases.clone(),
@@ -127,6 +129,8 @@ impl Running {
             source: self.source.clone(),
             describer: Arc::clone(&self.describer),
             channels,
+            orders,
+            reports: self.reports.0.clone(),
             clock: self.setup.clock,
             metrics: self.metrics.clone(),
             hold: hold.clone(),
@@ -152,7 +156,7 @@ impl Running {
                 self.track(children).await;
                 self.advance();
             }
-            Exit::Gap(row) | Exit::Released(row) => {
+            Exit::Idle(row) | Exit::Released(row) => {
                 self.rows.insert(shard.clone(), row);
                 self.advance();
             }
@@ -220,7 +224,7 @@ impl Running {
             })
             .collect();
         for mut row in expiring {
-            match self.leases.release(&mut row).await {
+            match self.leases.amend(&mut row).await {
                 Ok(lease::Renewal::Done) => drop(self.rows.insert(row.shard.clone(), row)),
                 Ok(lease::Renewal::Lost) => {}
                 Err(error) => return warn!(%error, "row of an ended shard cannot be marked"),

@@ -215,7 +215,7 @@ impl Running {
             return;
         }
         let is_running = self.live.contains_key(shard);
-        let is_gap = matches!(row.state, State::Gap { .. });
+        let is_gap = row.is_gap();
         let is_elsewhere = row.owner.as_ref().is_some_and(|owner| *owner != self.setup.worker);
         if is_running
             || is_gap
@@ -230,7 +230,7 @@ impl Running {
         self.metrics.gap_found();
         let mut row = self.rows[shard].clone();
         row.state = State::Gap { reason, found_unix_ms: self.setup.clock.unix_ms() };
-        match self.leases.release(&mut row).await {
+        match self.leases.amend(&mut row).await {
             Ok(lease::Renewal::Done) => drop(self.rows.insert(shard.clone(), row)),
             Ok(lease::Renewal::Lost) => {}
             Err(error) => warn!(%error, "gap cannot be written"),
