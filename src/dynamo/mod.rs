@@ -11,6 +11,7 @@ mod call;
 mod classify;
 pub mod client;
 mod error;
+mod guard;
 #[cfg(test)]
 pub(crate) mod memory;
 mod raw;
@@ -38,9 +39,10 @@ use crate::key::Key;
 use crate::record::{Record, View};
 use crate::shard::{Position, Shard, ShardId};
 
-pub use call::{Call, Observer};
+pub use call::{Call, Observer, until};
 pub use client::{AccessKey, Client, Endpoint, connect};
 pub use error::{Error, ThrottleReason};
+pub use guard::{Guard, Guarded};
 pub use streams::SdkStreams;
 pub use tables::SdkTables;
 
@@ -227,6 +229,17 @@ pub trait Tables: Send + Sync {
     /// all. `Invalid` means that none was applied because at least one cannot be.
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written>;
 
+    /// Applies one change, wholly or not at all, unless the item has this change or a newer one by the mark that
+    /// `guard` keeps in it; an item without a mark is older than any change. Whatever is replayed, and however late it
+    /// lands, an item never goes back, except that a deleted one remembers nothing. `Invalid` means that it was not
+    /// applied and never can be.
+    fn write_guarded<'a>(
+        &'a self,
+        table: &'a str,
+        change: &'a Change,
+        guard: &'a Guard,
+    ) -> Future<'a, Guarded>;
+
     /// Reads at most [`FETCH_KEYS_MAX`] items by their keys.
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched>;
 
@@ -268,6 +281,12 @@ impl StreamArn {
     /// The ARN as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its last part: when the stream was switched on, as ISO 8601 text, so that a table's newer stream has the
+    /// greater label.
+    pub fn label(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
     }
 }
 
