@@ -215,6 +215,7 @@ mod tests {
         assert_eq!(us.writer.settle, Duration::from_secs(2));
         assert_eq!(us.writer.guard, Some(Guard { attribute: "mark".to_owned() }));
         assert_eq!(eu.writer.guard, None);
+        assert_eq!(config::Replica::DEFAULT_GUARD_ATTRIBUTE, Guard::DEFAULT_ATTRIBUTE);
         assert_eq!(us.writer.park_limit, 9);
         assert_eq!(eu.writer.attempt_timeout, Duration::from_secs(6));
     }

@@ -273,7 +273,7 @@ impl Guard {
 
 impl Replica {
     /// A name that no application has chosen for itself.
-    pub const DEFAULT_GUARD_ATTRIBUTE: &str = crate::dynamo::Guard::DEFAULT_ATTRIBUTE;
+    pub const DEFAULT_GUARD_ATTRIBUTE: &str = "dynamirror:sequence";
     /// Thirty full GetRecords pages: seconds of a busy table, and ten replicas still fit a small container.
     pub const DEFAULT_BUFFER_BYTES: u64 = 32 * MIB;
     /// A page is up to 1 MB, and a record of two 400 KB images grows in JSON: 4 MiB always takes one

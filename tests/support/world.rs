@@ -393,6 +393,11 @@ impl World {
         let mut source = compare::items(&self.source.client, &self.source_table(shape), shape).await;
         let place = &self.replicas[index];
         let mut replica = compare::items(&place.client, &self.replica_table(shape, index), shape).await;
+        if let Some(guard) = &self.options.guard {
+            for (key, item) in &mut replica {
+                assert!(item.remove(&guard.attribute).is_some(), "{key} has no mark");
+            }
+        }
         for key in without {
             source.remove(&spell_item(key));
             replica.remove(&spell_item(key));
