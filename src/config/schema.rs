@@ -292,7 +292,7 @@ static REPLICA: Table = Table {
             "batches_in_flight",
             Kind::Integer(Replica::BATCHES_IN_FLIGHT),
             Preset::Integer(Replica::DEFAULT_BATCHES_IN_FLIGHT),
-            "batch requests under way at the same time",
+            "batch requests under way at the same time; under a guard each is up to 25 requests, with as many connections",
         ),
         value(
             "attempt_timeout",

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Done, Writer};
+use crate::change::Op;
 use crate::dynamo::{self, Guarded};
 use crate::fault::{Directive, Stage, directive};
 use crate::lane::{Batch, Queue};
@@ -18,8 +19,8 @@ impl Writer {
         let guard = self.parts.config.guard.clone().expect("only a guarded writer sends guarded batches");
         self.under_way.push(Box::pin(async move {
             let attempts = batch.changes.iter().map(|change| {
-                let write = tables.write_guarded(&table, change, &guard);
-                dynamo::until(deadline, "PutItem", write)
+                let operation = if matches!(change.op, Op::Put(_)) { "PutItem" } else { "DeleteItem" };
+                dynamo::until(deadline, operation, tables.write_guarded(&table, change, &guard))
             });
             let results = join_all(attempts).await;
             Done::Tried { batch, results }
