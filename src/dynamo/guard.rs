@@ -1,7 +1,8 @@
 //! Writes that never replace a newer state of an item by an older one.
 //!
 //! An item remembers its newest change: each put carries the change's [mark](crate::change::Order::mark) in an attribute
-//! of its own, and put and delete alike ask that the mark in the table is less. The attribute is spliced into the
+//! of its own, and put and delete alike ask that the mark in the table is less, or of another source: marks of two tables
+//! cannot be compared, and a replica that is given another source must take its changes. The attribute is spliced into the
 //! item's text, which is not taken apart for it. `BatchWriteItem` knows no conditions, so each change is a request of
 //! its own.
 //!
@@ -71,7 +72,8 @@ impl Guard {
     /// The request that applies `change` to `table` unless the item has a newer one, or the same. A change whose
     /// order is not known counts as older than any that has a mark.
     pub(super) fn write_body(&self, table: &str, change: &Change) -> Result<Vec<u8>, Unexpected> {
-        let mark = change.order.as_ref().map(Order::mark);
+        let order = change.order.as_ref();
+        let mark = order.map(Order::mark);
         let mut body = Vec::with_capacity(512 + change.request_bytes());
         body.extend_from_slice(br#"{"TableName":"#);
         push_text(table, &mut body);
@@ -88,9 +90,13 @@ impl Guard {
         body.extend_from_slice(br##","ExpressionAttributeNames":{"#s":"##);
         push_text(&self.attribute, &mut body);
         body.extend_from_slice(br##"},"ConditionExpression":"attribute_not_exists(#s)"##);
-        if let Some(mark) = &mark {
-            body.extend_from_slice(br##" OR #s < :s","ExpressionAttributeValues":{":s":{"S":"##);
+        if let (Some(order), Some(mark)) = (order, &mark) {
+            let than =
+                br##" OR #s < :s OR NOT begins_with(#s, :t)","ExpressionAttributeValues":{":s":{"S":"##;
+            body.extend_from_slice(than);
             push_text(mark, &mut body);
+            body.extend_from_slice(br#"},":t":{"S":"#);
+            push_text(order.table_prefix(), &mut body);
             body.extend_from_slice(b"}}");
         } else {
             body.push(b'"');
@@ -156,36 +162,39 @@ mod tests {
         serde_json::from_slice(&body).expect("the body is JSON")
     }
 
-    const MARK: &str = "2026#0000000000000000000000000000000000000007";
+    const MARK: &str = "t/2026#0000000000000000000000000000000000000007";
 
     #[test]
     fn a_put_carries_its_mark_and_asks_for_a_lesser_one() {
         let expected = json!({
             "TableName": "t",
             "Item": {"k": {"S": "a"}, "v": {"N": "1"}, "dynamirror:sequence": {"S": MARK}},
-            "ConditionExpression": "attribute_not_exists(#s) OR #s < :s",
+            "ConditionExpression": "attribute_not_exists(#s) OR #s < :s OR NOT begins_with(#s, :t)",
             "ExpressionAttributeNames": {"#s": "dynamirror:sequence"},
-            "ExpressionAttributeValues": {":s": {"S": MARK}},
+            "ExpressionAttributeValues": {":s": {"S": MARK}, ":t": {"S": "t/"}},
             "ReturnConsumedCapacity": "TOTAL",
         });
-        assert_eq!(body(&change(Some(r#" {"k":{"S":"a"},"v":{"N":"1"}}"#), Some("2026#7"))), expected);
+        assert_eq!(body(&change(Some(r#" {"k":{"S":"a"},"v":{"N":"1"}}"#), Some("t/2026#7"))), expected);
     }
 
     #[test]
     fn the_item_is_spliced_in_byte_for_byte() {
         let odd = r#""n" : {"N":"1.50E+2"} , "u":{"S":"\u00e9\/é"}}"#;
         let text =
-            guard().write_body("t", &change(Some(&format!("{{{odd}")), Some("2026#7"))).expect("an item");
+            guard().write_body("t", &change(Some(&format!("{{{odd}")), Some("t/2026#7"))).expect("an item");
         let wanted = format!(r#""Item":{{"dynamirror:sequence":{{"S":"{MARK}"}},{odd},"#);
         assert!(String::from_utf8_lossy(&text).contains(&wanted), "{}", String::from_utf8_lossy(&text));
     }
 
     #[test]
     fn a_delete_asks_the_same() {
-        let body = body(&change(None, Some("2026#7")));
+        let body = body(&change(None, Some("t/2026#7")));
         assert_eq!(body["Key"], json!({"k": {"S": "a"}}));
-        assert_eq!(body["ConditionExpression"], "attribute_not_exists(#s) OR #s < :s");
-        assert_eq!(body["ExpressionAttributeValues"], json!({":s": {"S": MARK}}));
+        assert_eq!(
+            body["ConditionExpression"],
+            "attribute_not_exists(#s) OR #s < :s OR NOT begins_with(#s, :t)"
+        );
+        assert_eq!(body["ExpressionAttributeValues"], json!({":s": {"S": MARK}, ":t": {"S": "t/"}}));
     }
 
     #[test]
@@ -202,7 +211,7 @@ mod tests {
             r#"{"dynamirror:sequence":{"S":"theirs"},"k":{"S":"a"},"m":{"M":{"dynamirror:sequence":{"S":"x"}}}}"#,
             r#"{"k":{"S":"a"},"m":{"M":{"dynamirror:sequence":{"S":"x"}}},"dynamirror:sequence":{"S":"theirs"}}"#,
         ] {
-            let text = guard().write_body("t", &change(Some(item), Some("2026#7"))).expect("an item");
+            let text = guard().write_body("t", &change(Some(item), Some("t/2026#7"))).expect("an item");
             assert!(!String::from_utf8_lossy(&text).contains("theirs"));
             let expected = json!({
                 "k": {"S": "a"}, "m": {"M": {"dynamirror:sequence": {"S": "x"}}}, "dynamirror:sequence": {"S": MARK},
@@ -216,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_no_item_is_refused() {
-        assert!(guard().write_body("t", &change(Some("[]"), Some("2026#7"))).is_err());
+        assert!(guard().write_body("t", &change(Some("[]"), Some("t/2026#7"))).is_err());
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod batch;
 mod call;
 mod classify;
 pub mod client;
+#[cfg(test)]
+mod deadline_tests;
 mod error;
 mod guard;
 #[cfg(test)]
@@ -230,7 +232,7 @@ pub trait Tables: Send + Sync {
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written>;
 
     /// Applies one change, wholly or not at all, unless the item has this change or a newer one by the mark that
-    /// `guard` keeps in it; an item without a mark is older than any change. Whatever is replayed, and however late it
+    /// `guard` keeps in it; an item without a mark, or with that of another source table, is older than any change. Whatever is replayed, and however late it
     /// lands, an item never goes back, except that a deleted one remembers nothing. `Invalid` means that it was not
     /// applied and never can be.
     fn write_guarded<'a>(
@@ -283,10 +285,15 @@ impl StreamArn {
         &self.0
     }
 
-    /// Its last part: when the stream was switched on, as ISO 8601 text, so that a table's newer stream has the
-    /// greater label.
-    pub fn label(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
+    /// The stream as an [`Order`](crate::change::Order) names it: a hash of its table's ARN, `/`, and its label, which
+    /// is the time at which it was switched on (ISO 8601), so that a table's newer stream has the greater name.
+    pub fn order(&self) -> Arc<str> {
+        let (table, label) = self.0.rsplit_once('/').unwrap_or(("", &self.0));
+        let table = table.strip_suffix("/stream").unwrap_or(table);
+        // FNV-1a: it is kept in tables, so it must never change.
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let hash = table.bytes().fold(0x811c_9dc5, step);
+        format!("{hash:08x}/{label}").into()
     }
 }
 

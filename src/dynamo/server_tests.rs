@@ -180,16 +180,21 @@ async fn a_guard_lets_no_older_state_replace_a_newer_one() {
         assert!(marked.contains_key(Guard::DEFAULT_ATTRIBUTE), "{item:?}");
         Some(guard.strip(&item).expect("an item").attributes().expect("an item"))
     };
-    assert!(!write(Some(9), "2026-01-01T00:00:00.000#9").await);
-    assert!(!write(Some(10), "2026-01-01T00:00:00.000#10").await, "numbers were compared as text");
-    for older in ["2026-01-01T00:00:00.000#9", "2026-01-01T00:00:00.000#10", "2025-12-31T00:00:00.000#99"] {
+    assert!(!write(Some(9), "t/2026-01-01T00:00:00.000#9").await);
+    assert!(!write(Some(10), "t/2026-01-01T00:00:00.000#10").await, "numbers were compared as text");
+    for older in
+        ["t/2026-01-01T00:00:00.000#9", "t/2026-01-01T00:00:00.000#10", "t/2025-12-31T00:00:00.000#99"]
+    {
         assert!(write(Some(0), older).await, "{older}");
         assert!(write(None, older).await, "{older}");
     }
     assert_eq!(stored().await, Some(row("a", 10)));
-    assert!(!write(Some(11), "2026-01-02T00:00:00.000#1").await, "a newer stream");
+    assert!(!write(Some(11), "t/2026-01-02T00:00:00.000#1").await, "a newer stream");
     assert_eq!(stored().await, Some(row("a", 11)));
-    assert!(!write(None, "2026-01-02T00:00:00.000#2").await);
+    assert!(!write(Some(12), "u/2020-01-01T00:00:00.000#1").await, "another source");
+    assert_eq!(stored().await, Some(row("a", 12)));
+    assert!(write(Some(0), "u/2020-01-01T00:00:00.000#1").await);
+    assert!(!write(None, "t/2026-01-02T00:00:00.000#2").await);
     assert_eq!(stored().await, None);
 }
 
@@ -202,7 +207,7 @@ async fn an_item_that_was_there_before_the_guard_takes_a_mark() {
     tables.write("replica", &[change("a", Some(1))]).await.expect("it is written");
     let unknown = tables.write_guarded("replica", &change("a", Some(2)), &guard).await.expect("answered");
     assert!(!unknown.is_stale && unknown.consumed_units > 0.0);
-    let marked = Change { order: Order::from_mark("2026#1"), ..change("a", Some(3)) };
+    let marked = Change { order: Order::from_mark("t/2026#1"), ..change("a", Some(3)) };
     assert!(!tables.write_guarded("replica", &marked, &guard).await.expect("answered").is_stale);
     let unknown = tables.write_guarded("replica", &change("a", Some(2)), &guard).await.expect("answered");
     assert!(unknown.is_stale, "a change whose order is not known replaced one whose order is");

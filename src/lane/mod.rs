@@ -22,7 +22,7 @@ mod tests;
 
 use tokio::sync::mpsc;
 
-use crate::budget::Reservation;
+use crate::budget::{Budget, Reservation};
 use crate::change::Change;
 use crate::lease::Fence;
 use crate::shard::ShardId;
@@ -84,4 +84,15 @@ pub struct Tally {
     pub parked: u64,
     /// Given up because the right to write them ended.
     pub abandoned: u64,
+}
+
+// === impl Lot ===
+
+impl Lot {
+    /// A lot of which nobody waits to hear, and that takes no memory from anybody.
+    pub fn unheard(shard: Option<ShardId>, fence: Fence) -> Self {
+        let (acks, _nobody) = mpsc::unbounded_channel();
+        let reservation = Budget::new(0).try_reserve(0).expect("nothing of it is taken");
+        Self { number: 0, replica: 0, shard, fence, acks, reservation }
+    }
 }

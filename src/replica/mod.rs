@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::dynamo::Guard;
 
 pub use gauges::{Counts, Gauges, Trouble};
-pub use writer::{Parts, RetryFence, Writer};
+pub use writer::{Parts, RetryLot, Writer};
 
 /// How one replica is written to.
 #[derive(Debug, Clone)]

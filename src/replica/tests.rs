@@ -70,9 +70,9 @@ impl World {
             parked: parked.clone(),
             inbox: receiver,
             reloads: mpsc::unbounded_channel().1,
-            retry_fence: {
+            retry_lot: {
                 let fence = fence.clone();
-                Arc::new(move |_| Some(fence.clone()))
+                Arc::new(move |shard: Option<&ShardId>| Some(Lot::unheard(shard.cloned(), fence.clone())))
             },
             gauges: Arc::clone(&gauges),
             clock,
@@ -245,7 +245,7 @@ async fn a_key_is_not_parked_under_a_lost_lease() {
 
 /// A version of a key, as the record with this number.
 fn version(name: &str, sequence: &str) -> Change {
-    Change { order: Order::from_mark(&format!("2026#{sequence}")), ..put(name, sequence) }
+    Change { order: Order::from_mark(&format!("t/2026#{sequence}")), ..put(name, sequence) }
 }
 
 fn deleted(name: &str, sequence: &str) -> Change {

@@ -19,8 +19,7 @@ use crate::clock::Clock;
 use crate::dynamo::{self, Guarded, Tables, WRITE_ITEMS_MAX, Written};
 use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
 use crate::key::Key;
-use crate::lane::{Batch, Delivery, Queue};
-use crate::lease::Fence;
+use crate::lane::{Batch, Delivery, Lot, Queue};
 use crate::shard::ShardId;
 use crate::telemetry;
 
@@ -34,11 +33,14 @@ const EAGER_BATCHES: usize = 2;
 /// How often somebody's wish to retry or drop a parked key is looked for.
 const PARKED_SCAN: Duration = Duration::from_secs(5);
 
-/// The right to write a parked change that was read from this shard (or from one that is not known any more): open
-/// only while no other worker may write to its key, which is so while this one holds every shard that descends from it.
-/// A guard does not replace it: what was deleted by another worker remembers nothing. `None` when the change may not be
-/// written now; it is asked for again some seconds later.
-pub type RetryFence = Arc<dyn Fn(Option<&ShardId>) -> Option<Fence> + Send + Sync>;
+/// Where a parked change belongs when it is tried again, by the shard that it was read from (if that is known): the lot
+/// whose fence is open only while no other worker may write to its key. That is so for a worker that holds every shard
+/// which descends from that one, because the key's later changes are in one of them. A lot of that shard's own is
+/// settled before the shard is given up, as its pages' lots are. A guard does not replace the fence: an item that another
+/// worker deleted remembers nothing.
+///
+/// `None` when the change may not be written now; it is asked for again some seconds later.
+pub type RetryLot = Arc<dyn Fn(Option<&ShardId>) -> Option<Lot> + Send + Sync>;
 
 /// What a writer is built from.
 pub struct Parts {
@@ -53,8 +55,8 @@ pub struct Parts {
     /// Who asks here is told when the writer knows all keys that were parked before, by other workers too. A shard
     /// that came from another worker is not read before.
     pub reloads: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
-    /// Says under which right a parked change may be written again.
-    pub retry_fence: RetryFence,
+    /// Gives each parked change that is tried again its lot.
+    pub retry_lot: RetryLot,
     /// What the writer shows.
     pub gauges: Arc<Gauges>,
     /// The time of day.

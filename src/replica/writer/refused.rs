@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -12,10 +12,9 @@ use super::super::Gauges;
 use super::super::parked::{self, Entry};
 use super::{Done, Writer};
 use crate::backoff::Backoff;
-use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::dynamo;
-use crate::lane::{Batch, Delivery, Lot};
+use crate::lane::{Batch, Delivery};
 use crate::lease::Fence;
 
 impl Writer {
@@ -140,11 +139,7 @@ impl Writer {
         if !is_newest || self.queue.holds(&entry.key) {
             return;
         }
-        let Some(fence) = (self.parts.retry_fence)(entry.shard.as_ref()) else { return };
-        let (acks, _nobody) = mpsc::unbounded_channel();
-        let room = Budget::new(0).try_reserve(0);
-        let reservation = room.expect("nothing of it is taken");
-        let lot = Lot { number: 0, replica: 0, shard: entry.shard.clone(), fence, acks, reservation };
+        let Some(lot) = (self.parts.retry_lot)(entry.shard.as_ref()) else { return };
         self.parts.gauges.routed(1, 0);
         self.queue.push(Delivery { changes: vec![change], lot });
     }

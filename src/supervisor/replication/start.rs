@@ -12,6 +12,7 @@ use crate::control;
 use crate::dynamo::{self, Condition, RowKey, StreamArn};
 use crate::fault::{Stage, advice};
 use crate::item::Value;
+use crate::lane::Lot;
 use crate::lease::{Fence, Leases, Row};
 use crate::replica::parked::{self, Parked};
 use crate::replica::{self, Gauges, Writer};
@@ -194,9 +195,9 @@ async fn writers(
             parked: Parked::new(setup.control.clone(), name, &replica.name, setup.clock),
             inbox: receiver,
             reloads: asked,
-            retry_fence: {
+            retry_lot: {
                 let fence = fence.clone();
-                Arc::new(move |_| Some(fence.clone()))
+                Arc::new(move |shard: Option<&ShardId>| Some(Lot::unheard(shard.cloned(), fence.clone())))
             },
             gauges: Arc::clone(&gauges),
             clock: setup.clock,
@@ -205,7 +206,7 @@ async fn writers(
         let span = info_span!("replica", replica = replica.name);
         writers.spawn(span, writer.await?.run());
         let budget = Budget::new(replica.buffer_bytes);
-        let stream = replica.writer.guard.is_some().then(|| Arc::from(stream.label()));
+        let stream = replica.writer.guard.is_some().then(|| stream.order());
         channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges, stream });
     }
     Ok((channels, writers))
