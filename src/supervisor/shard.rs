@@ -166,7 +166,7 @@ impl Built {
         let (sender, acks) = mpsc::unbounded_channel();
         let feed = |(index, channel): (usize, Channel)| {
             let from = parts.row.checkpoints[&channel.replica];
-            Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
+            Feed::new(channel, index, parts.row.shard.clone(), from, parts.fence.clone(), sender.clone())
         };
         let feeds: Vec<_> = parts.channels.into_iter().enumerate().map(feed).collect();
         let reading: Arc<stream::Metrics> = Arc::default();

@@ -53,6 +53,7 @@ impl World {
                 batches_in_flight: 4,
                 attempt_timeout: attempt,
                 settle: attempt,
+                guard: None,
                 park_limit: 10,
             },
         };
