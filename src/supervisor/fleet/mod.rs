@@ -108,7 +108,7 @@ pub(super) struct Member {
 // === impl Fleet ===
 
 impl Fleet {
-    /// The place of the process `me`, which sees nothing until [`watch`] runs.
+    /// The place of the process `me`, which sees nothing until [`watch()`] runs.
     pub(super) fn new(me: &str) -> Self {
         let (seen, receiver) = channel::channel(View::default());
         let shared = Shared {
