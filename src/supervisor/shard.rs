@@ -124,6 +124,8 @@ pub(super) struct Task {
     reports: mpsc::UnboundedSender<Report>,
     /// How many replicas had come to their end or to a gap when that was reported last.
     reported: usize,
+    /// When the row is to be written although no renewal is due.
+    news_at: Option<Instant>,
     /// The children being listed while some replicas are still read for.
     listing: Tasks<Vec<Shard>>,
     children: Option<Vec<Shard>>,
@@ -205,6 +207,7 @@ impl Built {
             orders: ordered,
             reports: parts.reports,
             reported: 0,
+            news_at: None,
             listing: Tasks::new(),
             children: None,
             clock: parts.clock,
@@ -273,12 +276,16 @@ impl Task {
                         return Exit::Lost;
                     }
                     self.feeds[ack.replica].settle(ack.lot);
-                    if self.has_news() && !self.renew().await {
-                        return Exit::Lost;
-                    }
+                    self.look_for_news();
                 }
                 // 2. The lease must not run out over work.
                 _ = renew.tick() => {
+                    if !self.renew().await {
+                        return Exit::Lost;
+                    }
+                }
+                () = sleep_until(self.news_at.unwrap_or_else(Instant::now)), if self.news_at.is_some() => {
+                    self.news_at = None;
                     if !self.renew().await {
                         return Exit::Lost;
                     }
@@ -289,12 +296,7 @@ impl Task {
                 }
                 Ok(()) = self.orders.changed() => self.obey(),
                 // 4. What is read, all of it before the reading's end is seen.
-                Some(news) = news.recv() => {
-                    self.take(news);
-                    if self.has_news() && !self.renew().await {
-                        return Exit::Lost;
-                    }
-                }
+                Some(news) = news.recv() => self.take(news),
                 Some(()) = reading.next() => {
                     // Something may have come between the look for it and the end.
                     while let Ok(news) = news.try_recv() {
@@ -350,10 +352,12 @@ impl Task {
                 for replica in replicas {
                     self.feeds[replica].deliver(&[], Position::End, None);
                 }
+                self.look_for_news();
                 self.obey();
             }
             News::Gap(replicas, reason) => {
                 self.miss(&replicas, reason);
+                self.look_for_news();
                 self.obey();
             }
         }

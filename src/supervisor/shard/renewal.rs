@@ -6,10 +6,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
+use super::super::feed::Feed;
 use super::{Exit, Report, Task};
 use crate::lease::Renewal;
 use crate::shard::Shard;
 use crate::telemetry;
+
+/// How long the end of a shard in one replica waits for the others that have been given all of it too. Their last
+/// writes end at about the same time, and then the children start together, on one cursor.
+const END_SPREAD: Duration = Duration::from_millis(250);
 
 impl Task {
     /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
@@ -61,8 +66,18 @@ impl Task {
         }
     }
 
-    /// Whether a replica came to its end, or to a gap, that others wait to hear of before all is over.
-    pub(super) fn has_news(&self) -> bool {
+    /// When a replica came to its end, or to a gap, others wait to hear of it before all is over.
+    pub(super) fn look_for_news(&mut self) {
+        if !self.has_news() {
+            self.news_at = None;
+        } else if self.feeds.iter().any(Feed::is_ending) {
+            self.news_at.get_or_insert(Instant::now() + END_SPREAD);
+        } else {
+            self.news_at = Some(Instant::now());
+        }
+    }
+
+    fn has_news(&self) -> bool {
         self.count_decided() > self.reported
             && !self.feeds.iter().all(|feed| feed.is_over() && feed.is_settled())
     }
@@ -70,7 +85,7 @@ impl Task {
     /// The row is written: who waits for what is in it is told, while other replicas are still read for. A gap is told
     /// at once; before an end the children are listed, which start after it.
     fn announce(&mut self) {
-        if !self.has_news() {
+        if self.count_decided() == self.reported {
             return;
         }
         self.reported = self.count_decided();
