@@ -1,0 +1,1 @@
+//! One suite of semantics for every server.
