@@ -84,7 +84,8 @@ pub(super) struct Call<'a> {
 // === impl Operation ===
 
 impl Operation {
-    pub(super) fn name(self) -> &'static str {
+    /// What the service calls it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DescribeStream => "DescribeStream",
             Self::GetShardIterator => "GetShardIterator",
