@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Site;
 use super::shard::Shard;
-use super::{Site, TableId};
 use crate::dynamo::StreamArn;
 use crate::key::Key;
 use crate::record::View;
@@ -24,7 +24,6 @@ pub(crate) struct ShardRef {
 pub(super) struct Stream {
     pub(super) arn: StreamArn,
     pub(super) site: Site,
-    pub(super) table: TableId,
     pub(super) view: View,
     /// When it was switched off.
     pub(super) off_at: Option<Instant>,
@@ -41,7 +40,6 @@ pub(super) struct Stream {
 pub(super) struct New {
     pub(super) arn: Arc<str>,
     pub(super) site: Site,
-    pub(super) table: TableId,
     pub(super) view: View,
     pub(super) shards: usize,
 }
@@ -70,7 +68,6 @@ impl Stream {
         let mut stream = Self {
             arn: StreamArn::from(&*new.arn),
             site: new.site,
-            table: new.table,
             view: new.view,
             off_at: None,
             shards: Vec::new(),

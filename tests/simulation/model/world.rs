@@ -131,13 +131,28 @@ impl World {
         let index = self.streams.len();
         let table = &self.tables[usize::from(id.0)];
         let site = table.site;
-        let arn: Arc<str> = format!("{}/stream/{index:04}", self.table_arn(id)).into();
-        let new = stream::New { arn: Arc::clone(&arn), site, table: id, view, shards: table.shards };
+        let shards = table.shards;
+        let arn = self.new_arn(id);
+        let new = stream::New { arn: Arc::clone(&arn), site, view, shards };
         let stream = Stream::new(&new, Instant::now(), &mut self.rng);
         self.arns.insert(arn, index);
         self.streams.push(stream);
         self.table(id).stream = Some(index);
         index
+    }
+
+    /// A name that no stream has, ending in the time of day: of two streams of a table the later has the greater.
+    fn new_arn(&self, id: TableId) -> Arc<str> {
+        let table = self.table_arn(id);
+        let mut unix_ms = self.settings.clock.unix_ms();
+        loop {
+            let label = jiff::Timestamp::from_millisecond(unix_ms).expect("a time of this age");
+            let arn: Arc<str> = format!("{table}/stream/{}", label.strftime("%Y-%m-%dT%H:%M:%S%.3f")).into();
+            if !self.arns.contains_key(&arn) {
+                return arn;
+            }
+            unix_ms += 1;
+        }
     }
 
     /// Switches a table's stream off, if it is on.
