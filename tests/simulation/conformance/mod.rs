@@ -3,12 +3,13 @@
 //! model is like the service; this is where it has to show it.
 //!
 //! A case speaks to a [`Subject`] through the two ports alone. What it needs beyond them, a split or a lost answer, it
-//! asks of the subject's [`Means`](subject::Means); where the means are missing, or the server is known to be different, the
+//! asks of the subject's [`Means`](means::Means); where the means are missing, or the server is known to be different, the
 //! case is left out by name, and the reason is printed.
 
 mod batches;
 mod iterators;
 mod lineage;
+mod means;
 mod reading;
 mod rows;
 mod servers;

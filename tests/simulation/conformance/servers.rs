@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::model::{Model, Node, Quirks, Settings};
+use super::means::Means;
 use super::run;
-use super::subject::{Means, Subject};
+use super::subject::Subject;
 use crate::clock::Clock;
 use crate::dynamo::{AccessKey, Endpoint, connect};
 

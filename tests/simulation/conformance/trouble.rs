@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Outcome as Tried;
-use super::subject::{Subject, Wanted, key, put, row};
+use super::means::Wanted;
+use super::subject::{Subject, key, put, row};
 use crate::dynamo::{Condition, Outcome};
 use crate::fault::{Fault, Width};
 use crate::item::Value;

@@ -15,6 +15,7 @@ use crate::dynamo::{
     Condition, Describe, Error, Fetched, Future, Iterator, Listing, Outcome, Page, RowKey, Rows, StreamArn,
     Streams, Table, Tables, Written,
 };
+use crate::fault::Fault;
 use crate::item::{Attributes, Item};
 use crate::key::Key;
 use crate::shard::{Position, ShardId};
@@ -44,29 +45,53 @@ impl Handle {
                 let mut world = self.model.world();
                 (world.fate(&call), world.patience(&call))
             };
-            let comes = match fate.answer {
+            let author = Author { node: Some(self.node), sent };
+            let landing =
+                Landing { operation, node: self.node, site: self.site, author, verdict: fate.verdict };
+            let back = match fate.answer {
                 Answer::Comes(back) => Some(back),
                 Answer::Breaks(..) => None,
             };
-            let answer = fate.lands_after.map(|lands_after| {
-                let author = Author { node: Some(self.node), sent };
-                let landing =
-                    Landing { operation, node: self.node, site: self.site, author, verdict: fate.verdict };
-                self.send(landing, lands_after, comes, effect)
-            });
-            if let Answer::Breaks(after, fault) = fate.answer {
-                sleep_until(sent + after).await;
-                return Err(fate::error(operation.name(), fault));
+            let result = match (fate.lands_after, back) {
+                (Some(Duration::ZERO), _) => self.at_once(landing, back, effect).await,
+                (Some(lands_after), _) => self.under_way(landing, lands_after, back, effect).await,
+                (None, _) => None,
+            };
+            if let Some(result) = result {
+                return result;
             }
-            let answer = answer.expect("what is answered has landed");
-            match answer.await {
-                Ok(result) => result,
-                Err(_lost) => {
-                    sleep_until(sent + patience).await;
-                    Err(fate::error(operation.name(), crate::fault::Fault::Unanswered))
-                }
-            }
+            let (after, fault) = match fate.answer {
+                Answer::Breaks(after, fault) => (after, fault),
+                Answer::Comes(_) => (patience, Fault::Unanswered),
+            };
+            sleep_until(sent + after).await;
+            Err(fate::error(operation.name(), fault))
         })
+    }
+
+    /// A call that lands in the moment in which it is sent. What its answer is comes after so long, if it comes.
+    async fn at_once<T>(
+        &self,
+        landing: Landing,
+        back: Option<Duration>,
+        effect: impl FnOnce(&mut World, &Landing) -> Result<T, Error>,
+    ) -> Option<Result<T, Error>> {
+        let result = landing.land(&mut self.model.world(), effect);
+        sleep_until(landing.author.sent + back?).await;
+        (!self.model.world().is_cut(landing.node, landing.site)).then_some(result)
+    }
+
+    /// A call that takes its way. The caller waits for what comes of it, if anything does.
+    async fn under_way<T: Send + 'static>(
+        &self,
+        landing: Landing,
+        lands_after: Duration,
+        back: Option<Duration>,
+        effect: impl FnOnce(&mut World, &Landing) -> Result<T, Error> + Send + 'static,
+    ) -> Option<Result<T, Error>> {
+        let answer = self.send(landing, lands_after, back, effect);
+        back?;
+        answer.await.ok()
     }
 
     /// Lets a call go its way without its caller. Its answer comes so long after the effect, unless the two are cut off

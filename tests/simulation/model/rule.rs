@@ -176,7 +176,7 @@ impl Rule {
     }
 
     /// Only calls of this node.
-    pub(crate) fn from_node(self, node: Node) -> Self {
+    pub(crate) fn of_node(self, node: Node) -> Self {
         Self { node: Some(node), ..self }
     }
 

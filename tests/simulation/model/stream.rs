@@ -97,7 +97,7 @@ impl Stream {
         self.open.values().copied()
     }
 
-    /// Ends an open shard, with so many children: one has its range, two share it. Whether it could be done: a range of
+    /// Ends an open shard with so many children, at least one, which share its range. Whether it could be done: a range of
     /// one hash is not shared.
     pub(super) fn end(
         &mut self,
@@ -113,7 +113,7 @@ impl Stream {
             return false;
         }
         self.close(shard, now, lag, rng);
-        let width = if children == 0 { 0 } else { (last - first) / children };
+        let width = (last - first) / children;
         for index in 0..children {
             let start = first + index * width;
             let end = if index + 1 == children { last } else { start + width - 1 };

@@ -183,7 +183,7 @@ async fn a_rule_meets_only_what_it_names() {
     let (here, there) = (bench.handle(), bench.model.handle(NODE, site));
     let other = bench.model.handle(Node(8), bench.site);
     let throttle = || Rule::new(Trouble::Refused(Fault::Throttled(Width::Table)));
-    let rule = throttle().on(Operation::BatchWriteItem).from_node(NODE).at(bench.site).of_table("t");
+    let rule = throttle().on(Operation::BatchWriteItem).of_node(NODE).at(bench.site).of_table("t");
     let rule: RuleId = bench.model.rule(rule);
     let error = here.write("t", &[change("a", 1)]).await.expect_err("it is met");
     assert_eq!(error.fault, Fault::Throttled(Width::Table));
