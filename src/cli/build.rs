@@ -37,6 +37,7 @@ pub(super) async fn supervisor(
         clock: Clock::System,
         metrics: Arc::clone(metrics),
         replications,
+        heartbeat: supervisor::heartbeat::Config::default(),
     }
 }
 

@@ -4,8 +4,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
 use super::board::Board;
+use super::heartbeat::Gate;
 use super::replication::{self, Setup};
-use super::{Config, status};
+use super::{Config, coordinator, status};
 use crate::control;
 use crate::dynamo::{Condition, RowKey};
 use crate::item::Value;
@@ -42,7 +43,8 @@ impl Worker {
             Err(error) => return Err(error.into()),
         }
         let empty: Vec<status::Replication> = config.replications.iter().map(replication::empty).collect();
-        let board = Board::new(&config.worker, config.clock, empty);
+        let heartbeats = config.heartbeat.dedicated.iter().map(replication::empty).collect();
+        let board = Board::new(&config.worker, config.clock, empty, heartbeats);
         Ok(Self { config, board })
     }
 
@@ -55,7 +57,11 @@ impl Worker {
     pub async fn run(self, drain: CancellationToken) {
         let Self { config, board } = self;
         let mut replications = Tasks::new();
-        for (index, replication) in config.replications.iter().enumerate() {
+        let gates: Vec<_> = config.heartbeat.dedicated.iter().map(|_| Gate::closed()).collect();
+        let of_heartbeats = config.heartbeat.dedicated.iter().zip(&gates);
+        let of_heartbeats = of_heartbeats.map(|(replication, gate)| (replication, Some(gate.clone())));
+        let all = config.replications.iter().map(|replication| (replication, None)).chain(of_heartbeats);
+        for (index, (replication, gate)) in all.enumerate() {
             let setup = Setup {
                 config: replication.clone(),
                 worker: config.worker.clone(),
@@ -68,17 +74,23 @@ impl Worker {
                 index,
                 drain: drain.clone(),
             };
-            replications.spawn(info_span!("replication", name = replication.name), replication::run(setup));
+            let span = info_span!("replication", name = replication.name);
+            replications.spawn(span, Gate::pass(gate, setup));
         }
+        let mut coordinator = Tasks::new();
+        let coordinates = coordinator::run(config.clone(), gates, board, drain);
+        coordinator.spawn(info_span!("coordinator"), coordinates);
         let mut heartbeat = tokio::time::interval(config.lease.renew_interval);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 ended = replications.next() => if ended.is_none() { break },
+                Some(()) = coordinator.next() => {}
                 _ = heartbeat.tick() => beat(&config).await,
             }
         }
+        while coordinator.next().await.is_some() {}
         info!("all replications are drained");
     }
 }

@@ -48,6 +48,7 @@ impl Running {
             clock: options.clock,
             metrics: Arc::clone(&metrics),
             replications,
+            heartbeat: supervisor::heartbeat::Config::default(),
         });
         let worker = worker.await.expect("the worker is built");
         let (board, drain) = (worker.board(), CancellationToken::new());

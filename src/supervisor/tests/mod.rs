@@ -79,6 +79,7 @@ impl World {
                 source,
                 replicas: vec![replica],
             }],
+            heartbeat: heartbeat::Config::default(),
         }
     }
 
