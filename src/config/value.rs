@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::print;
 use super::problem::mask_userinfo;
-use super::settings::{LogFormat, Start};
+use super::settings::{HeartbeatMode, LogFormat, Start};
 
 /// Why a text is not a value of its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +46,7 @@ pub(super) fn text(kind: &Kind, text: &str) -> Result<String> {
         Kind::RoleArn => role_arn(text),
         Kind::ExternalId => external_id(text),
         Kind::Filter => filter(text),
+        Kind::HeartbeatMode => heartbeat_mode(text).map(drop),
         _ => non_empty(text),
     }?;
     Ok(text.to_owned())
@@ -126,6 +127,14 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat> {
         .into_iter()
         .find(|format| format.as_str() == text)
         .ok_or_else(|| Refusal::expected(&Kind::LogFormat, text))
+}
+
+/// Where heartbeats are written.
+pub(super) fn heartbeat_mode(text: &str) -> Result<HeartbeatMode> {
+    HeartbeatMode::ALL
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| Refusal::expected(&Kind::HeartbeatMode, text))
 }
 
 /// A start position. Iterator types are also taken the way DynamoDB writes them.
