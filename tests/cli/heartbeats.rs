@@ -28,7 +28,8 @@ fn init_creates_their_tables_and_a_worker_shows_that_they_arrive() {
     until("a heartbeat in the replica", || {
         let page = metrics(address);
         let line = page.lines().find(|line| line.starts_with("dynamirror_heartbeat_last_applied"))?;
-        Some(assert!(line.contains("replication=\"#heartbeat/us-east-1-"), "{line}"))
+        assert!(line.contains("replication=\"#heartbeat/us-east-1-"), "{line}");
+        Some(())
     });
     daemon.terminate();
     assert_eq!(daemon.code(), Some(0));

@@ -51,8 +51,13 @@ impl Lease {
         Self { control, worker: worker.to_owned(), times, seen: None }
     }
 
-    /// Looks at the row once, and takes it if it may be taken. `None` when it is another worker's.
-    pub(super) async fn take(&mut self) -> Result<Option<Term>, control::Error> {
+    /// Looks at the row once, and takes it if it may be taken. `None` when it is another worker's, or when the answer
+    /// takes so long that it would be worth little; a write that is done all the same is found at the next look.
+    pub(super) async fn try_take(&mut self) -> Result<Option<Term>, control::Error> {
+        timeout(self.times.row_write_limit(), self.take()).await.unwrap_or(Ok(None))
+    }
+
+    async fn take(&mut self) -> Result<Option<Term>, control::Error> {
         let found = self.read().await?;
         let claim = claim(found.as_ref(), &self.worker, &mut self.seen, self.times.duration, Instant::now());
         if claim == Claim::Wait {

@@ -75,7 +75,7 @@ pub(super) async fn run(config: Config, gates: Vec<Gate>, board: Board, drain: C
             () = drain.cancelled() => return,
             _ = looks.tick() => {}
         }
-        let taken = lease.take().await;
+        let taken = lease.try_take().await;
         if let (Err(error), false) = (&taken, fails) {
             warn!(%error, "the coordinator's lease cannot be looked at");
         }

@@ -110,9 +110,8 @@ pub(in crate::supervisor) async fn beat(
         watches.push(watch(route, replica, &slots, receiver, office));
     }
     let writer = Writer { route, fleet, worker, clock, office, slots: slots.clone(), sequence, fails: false };
-    match join(writer.run(&sent), join_all(watches)).await {
-        (never, _) => never,
-    }
+    let (never, _) = join(writer.run(&sent), join_all(watches)).await;
+    never
 }
 
 /// Learns the table's key and the last heartbeats in it, however long that takes.

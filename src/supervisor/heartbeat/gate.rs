@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::dynamo::{self, KeyAttribute, Table, Tables};
+use crate::dynamo::{self, Condition, KeyAttribute, StreamArn, Table, Tables};
 use crate::fault::Fault;
+use crate::item::Value;
+use crate::lease::{Leases, Row, State};
 use crate::supervisor::Replication;
 use crate::supervisor::board::Board;
 use crate::supervisor::replication::{self, Setup};
@@ -47,7 +49,7 @@ impl Gate {
             tokio::select! {
                 biased;
                 () = setup.drain.cancelled() => return,
-                () = are_there(&setup.config, &setup.board) => {}
+                stream = are_there(&setup.config, &setup.board) => forget_gaps(&setup, &stream).await,
             }
             info!("heartbeats are replicated");
             open.send_replace(true);
@@ -57,9 +59,16 @@ impl Gate {
 }
 
 /// Looks until the tables are there. Why they are not is told once, and stays on the board.
-async fn are_there(replication: &Replication, board: &Board) {
+async fn are_there(replication: &Replication, board: &Board) -> StreamArn {
     let mut told = None;
-    while let Err(absence) = look(replication).await {
+    loop {
+        let absence = match look(replication).await {
+            Ok(stream) => {
+                board.set_note(&replication.name, None);
+                return stream;
+            }
+            Err(absence) => absence,
+        };
         if told.as_ref() != Some(&absence) {
             info!(reason = absence, "no heartbeats: an idle source's lag is not proven");
             board.set_note(&replication.name, Some(format!("no heartbeats: {absence}")));
@@ -67,24 +76,38 @@ async fn are_there(replication: &Replication, board: &Board) {
         }
         sleep(LOOK_PAUSE).await;
     }
-    board.set_note(&replication.name, None);
 }
 
-async fn look(replication: &Replication) -> Result<(), String> {
+/// Lets rows go that a gap has stopped, or whose stream is no more: what such a row keeps a user from overlooking is data
+/// that is missing in a replica, and of heartbeats nobody misses any. It is done at a worker's start, so that a fleet
+/// that was down for longer than a stream keeps records has its heartbeats again.
+async fn forget_gaps(setup: &Setup, stream: &StreamArn) {
+    let name = &setup.config.name;
+    // What fails here, the replication meets too, and tells.
+    let leases = Leases::new(setup.control.clone(), name, &setup.worker);
+    let Ok(rows) = leases.load().await else { return };
+    let is_dead = |row: &&Row| row.stream != *stream || matches!(row.state, State::Gap { .. });
+    for row in rows.iter().filter(is_dead) {
+        info!(shard = %row.shard, "row of a heartbeat's shard that can no longer be read is removed");
+        let unchanged = Condition::Equals { attribute: "counter", value: Value::integer(row.counter) };
+        if let Err(error) = setup.control.delete(&Row::key(name, &row.shard), &unchanged).await {
+            warn!(shard = %row.shard, %error, "row of a heartbeat's shard is not removed");
+        }
+    }
+}
+
+async fn look(replication: &Replication) -> Result<StreamArn, String> {
     let source = &replication.source;
     let found = source.tables.describe(&source.table).await;
     let found = found.map_err(|error| absence(&source.table, &error))?;
     check_key(&source.table, &found.key)?;
-    if !found.stream.is_some_and(|stream| stream.enabled) {
-        return Err(format!(
-            "the stream of table `{}` is off: `dynamirror init` switches it on",
-            source.table
-        ));
-    }
+    let stream = found.stream.filter(|stream| stream.enabled);
+    let off = || format!("the stream of table `{}` is off: `dynamirror init` switches it on", source.table);
+    let stream = stream.ok_or_else(off)?;
     for replica in &replication.replicas {
         replica_is_there(&replica.writer.table, replica.tables.as_ref()).await?;
     }
-    Ok(())
+    Ok(stream.arn)
 }
 
 /// A replica that cannot be looked at now counts as there: heartbeats are what shows that it is down.

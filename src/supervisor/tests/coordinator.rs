@@ -399,3 +399,33 @@ async fn missing_heartbeat_tables_keep_nothing_from_working_and_are_looked_for_a
     *table.is_there.lock().expect("nobody panicked") = false;
     Member::start(config).await.running.drain().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_begin_anew_after_a_gap() {
+    let world = World::new(&["a"]);
+    let (config, table, _copies) = dedicated(&world, "first");
+    let beats = config.heartbeat.dedicated[0].clone();
+    let first = Member::start(config).await;
+    let applied = |member: &Member| one(&member.samples(), &["heartbeat_last_applied"]);
+    until("one is read back", || applied(&first).is_some()).await;
+    first.running.drain().await;
+    // Longer than a stream keeps its records: the shard is gone, and its child is what there is.
+    table.stream.close("beats", &["next"]);
+    table.stream.forget("beats");
+    let next = Beaten::new(&table.stream, "next", world.clock, &[("pk", "S"), ("sk", "S")]);
+    let config = |id: &str| {
+        let mut config = world.config(id);
+        let mut beats = beats.clone();
+        beats.source.tables = Arc::clone(&next) as _;
+        config.heartbeat.dedicated = vec![beats];
+        config
+    };
+    let second = Member::start(config("second")).await;
+    second.running.until("a gap", |status| status.heartbeats[0].shards.gap == 1).await;
+    until("heartbeats are lost", || one(&second.samples(), &["heartbeats_lost"]) > Some(0.0)).await;
+    second.running.until("ready all the same", |status| status.ready).await;
+    let before = applied(&second);
+    second.running.drain().await;
+    let third = Member::start(config("third")).await;
+    until("one is read back again", || applied(&third) > before).await;
+}
