@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::shard::Position;
+use crate::shard::{Position, Shard};
+use crate::supervisor::Start;
+use crate::supervisor::plan::Replicas;
 
 fn checkpoint(position: Position, through: Option<i64>) -> Checkpoint {
     Checkpoint {
@@ -16,16 +18,13 @@ fn open(through: Option<i64>) -> Checkpoint {
 }
 
 fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, checkpoints: &[(&str, Checkpoint)]) -> Row {
-    let mut row = Row {
-        shard: shard.into(),
-        stream: "arn".into(),
-        parent: parent.map(ShardId::from),
-        owner: owner.map(str::to_owned),
-        counter: 1,
-        state: State::Open,
-        checkpoints: checkpoints.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect(),
-        expires_unix_s: None,
-    };
+    let replicas = Replicas { names: Vec::new(), new: BTreeSet::new(), start: Start::TrimHorizon };
+    let shard = Shard { id: shard.into(), parent: parent.map(ShardId::from), closed: false };
+    let mut row = replicas.new_row(&shard, &"arn".into(), &BTreeMap::new(), 0);
+    row.owner = owner.map(str::to_owned);
+    row.counter = 1;
+    row.state = State::Open;
+    row.checkpoints = checkpoints.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
     row.end_if_done();
     row
 }
