@@ -5,6 +5,7 @@ mod direct;
 mod faults;
 mod gaps;
 mod guard;
+mod heartbeats;
 mod layers;
 mod leases;
 mod outages;

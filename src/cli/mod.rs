@@ -20,6 +20,7 @@ mod dead_letters;
 pub mod exit;
 mod fleet;
 mod healthcheck;
+mod heartbeat;
 mod identity;
 mod init;
 mod input;

@@ -26,6 +26,7 @@ pub(super) enum Kind {
     LogFormat,
     Filter,
     Start,
+    HeartbeatMode,
 }
 
 /// What holds when a key is not written.
@@ -62,6 +63,7 @@ impl Kind {
             Kind::Listen => "an address and port such as \"127.0.0.1:9464\"",
             Kind::LogFormat => "\"auto\", \"text\" or \"json\"",
             Kind::Filter => "a log filter such as \"info\" or \"info,dynamirror::lease=debug\"",
+            Kind::HeartbeatMode => "\"off\", \"dedicated\" or \"in-table\"",
             Kind::Start => "\"trim_horizon\", \"latest\" or a time such as \"2026-11-20T10:00:00Z\"",
         }
     }
@@ -87,6 +89,7 @@ impl Kind {
             Kind::Attribute => "attribute name".to_owned(),
             Kind::Listen => "address:port".to_owned(),
             Kind::LogFormat => "`auto`, `text`, `json`".to_owned(),
+            Kind::HeartbeatMode => "`off`, `dedicated`, `in-table`".to_owned(),
             Kind::Start => "`trim_horizon`, `latest`, RFC 3339 time".to_owned(),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::print;
 use super::problem::mask_userinfo;
-use super::settings::{Guard, LogFormat, Start};
+use super::settings::{Guard, HeartbeatMode, LogFormat, Start};
 
 /// Why a text is not a value of its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ pub(super) fn text(kind: &Kind, text: &str) -> Result<String> {
         Kind::RoleArn => role_arn(text),
         Kind::ExternalId => external_id(text),
         Kind::Filter => filter(text),
+        Kind::HeartbeatMode => heartbeat_mode(text).map(drop),
         _ => non_empty(text),
     }?;
     Ok(text.to_owned())
@@ -135,6 +136,14 @@ pub(super) fn guard(text: &str) -> Result<Guard> {
         .into_iter()
         .find(|guard| guard.as_str() == text)
         .ok_or_else(|| Refusal::expected(&Kind::Guard, text))
+}
+
+/// Where heartbeats are written.
+pub(super) fn heartbeat_mode(text: &str) -> Result<HeartbeatMode> {
+    HeartbeatMode::ALL
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| Refusal::expected(&Kind::HeartbeatMode, text))
 }
 
 /// A start position. Iterator types are also taken the way DynamoDB writes them.

@@ -199,6 +199,8 @@ async fn build(plan: Plan) -> Result<Worker, Error> {
         clock: Clock::System,
         metrics: Arc::new(plan.metrics),
         replications: vec![replication],
+        // The load goes on all the time.
+        heartbeat: supervisor::heartbeat::Config::default(),
     });
     Ok(worker.await?)
 }

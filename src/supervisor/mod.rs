@@ -14,11 +14,16 @@
 //!
 //! Parts are built from the sink to the source: writers before shards. A drain goes the other way: shards stop
 //! reading, their last writes are settled, checkpoints written, leases released; then the writers end.
+//! Beside them one worker of the fleet is its `coordinator`: it tells how far the fleet as a whole is, and writes
+//! [`heartbeat`]s.
+//!
 //! A replication that cannot start keeps trying and says why; it never takes the others down with it.
 
 mod board;
+mod coordinator;
 mod feed;
 mod fleet;
+pub mod heartbeat;
 mod hold;
 mod plan;
 mod replication;
@@ -44,6 +49,7 @@ pub use plan::Start;
 pub use worker::{Error, Worker};
 
 /// All that a worker is told.
+#[derive(Clone)]
 pub struct Config {
     /// Its id, different from that of every other worker, living or dead.
     pub worker: String,
@@ -59,6 +65,8 @@ pub struct Config {
     pub metrics: Arc<telemetry::Metrics>,
     /// What is replicated.
     pub replications: Vec<Replication>,
+    /// What proves that it is, where nothing is changed.
+    pub heartbeat: heartbeat::Config,
 }
 
 /// One source and its replicas.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use dynamirror::control::Control;
 use dynamirror::dynamo::connect;
 use dynamirror::supervisor::status::{self, Status};
-use dynamirror::supervisor::{self, Board, Worker};
+use dynamirror::supervisor::{self, Board, Worker, heartbeat};
 use dynamirror::{replica, telemetry};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::shape::Shape;
 use super::wait;
-use super::world::{Options, World};
+use super::world::{Heartbeats, Options, World};
 
 /// A worker that runs.
 pub(crate) struct Running {
@@ -48,6 +48,7 @@ impl Running {
             clock: options.clock,
             metrics: Arc::clone(&metrics),
             replications,
+            heartbeat: heartbeats(world, options).await,
         });
         let worker = worker.await.expect("the worker is built");
         let (board, drain) = (worker.board(), CancellationToken::new());
@@ -142,6 +143,28 @@ impl Running {
         let ended = self.task.await;
         assert!(ended.is_err_and(|error| error.is_cancelled()), "the worker had ended before it was killed");
     }
+}
+
+/// The heartbeats that a test asks for, one a second.
+async fn heartbeats(world: &World, options: &Options) -> heartbeat::Config {
+    let shape = world.shape();
+    let mut config = heartbeat::Config { interval: Duration::from_secs(1), ..heartbeat::Config::default() };
+    match options.heartbeats {
+        Heartbeats::Off => {}
+        Heartbeats::InTable(keys) => {
+            config.in_table = vec![heartbeat::InTable { replication: shape.name.to_owned(), keys }];
+        }
+        Heartbeats::Dedicated => {
+            let mut replication = replication(world, options, shape).await;
+            replication.name = heartbeat::dedicated_name("source");
+            replication.source.table = world.heartbeat_table();
+            for (index, replica) in replication.replicas.iter_mut().enumerate() {
+                replica.writer.table = world.heartbeat_replica(index);
+            }
+            config.dedicated = vec![replication];
+        }
+    }
+    config
 }
 
 async fn replication(world: &World, options: &Options, shape: &Shape) -> supervisor::Replication {

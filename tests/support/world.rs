@@ -57,6 +57,19 @@ pub(crate) struct Options {
     pub(crate) park_limit: usize,
     /// The time of day that workers see.
     pub(crate) clock: Clock,
+    /// What heartbeats are written.
+    pub(crate) heartbeats: Heartbeats,
+}
+
+/// Where heartbeats are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Heartbeats {
+    /// Nowhere.
+    Off,
+    /// Under so many keys in the first table.
+    InTable(usize),
+    /// To tables of their own, which the test creates with [`World::create_heartbeat_tables`].
+    Dedicated,
 }
 
 /// One region as a test sees it.
@@ -113,6 +126,7 @@ impl Default for Options {
             guard: None,
             park_limit: 100,
             clock: Clock::System,
+            heartbeats: Heartbeats::Off,
         }
     }
 }
@@ -193,6 +207,28 @@ impl World {
     /// The name of the first source table.
     pub(crate) fn table(&self) -> String {
         self.source_table(self.shape())
+    }
+
+    /// The name of the heartbeat table at the source.
+    pub(crate) fn heartbeat_table(&self) -> String {
+        format!("{}-heartbeat", self.prefix)
+    }
+
+    /// The name of the heartbeat table in a replica.
+    pub(crate) fn heartbeat_replica(&self, index: usize) -> String {
+        format!("{}-heartbeat.replica-{index}", self.prefix)
+    }
+
+    /// Creates the tables of dedicated heartbeats.
+    pub(crate) async fn create_heartbeat_tables(&self) {
+        let tables = connect(&self.endpoint(&self.source)).await.tables();
+        let table = self.heartbeat_table();
+        tables.create(&table).await.expect("the heartbeat table is created");
+        tables.enable_stream(&table).await.expect("its stream is on");
+        for (index, place) in self.replicas.iter().enumerate() {
+            let tables = connect(&self.endpoint(place)).await.tables();
+            tables.create(&self.heartbeat_replica(index)).await.expect("its replica is created");
+        }
     }
 
     /// The emulated region of the source.

@@ -76,14 +76,24 @@ fn replica(number: usize) -> impl Strategy<Value = Replica> {
     )
 }
 
+fn mode() -> impl Strategy<Value = HeartbeatMode> {
+    proptest::sample::select(&HeartbeatMode::ALL[..])
+}
+
+fn heartbeat() -> impl Strategy<Value = Heartbeat> {
+    (mode(), duration(Heartbeat::INTERVAL), "heartbeat[a-z]{0,5}", Heartbeat::KEYS)
+        .prop_map(|(mode, interval, table, keys)| Heartbeat { mode, interval, table, keys })
+}
+
 fn replication(number: usize) -> impl Strategy<Value = Replication> {
     let replicas = (1..=3_usize)
         .prop_flat_map(move |count| (0..count).map(|index| replica(10 * number + index)).collect::<Vec<_>>());
     let url = option::of("https?://[a-z0-9]{1,9}");
-    ("[A-Za-z0-9._-]{1,40}", start(), endpoint(), url, poll(), replicas).prop_map(
-        move |(name, start, endpoint, streams_endpoint_url, poll, replicas)| Replication {
+    ("[A-Za-z0-9._-]{1,40}", start(), mode(), endpoint(), url, poll(), replicas).prop_map(
+        move |(name, start, heartbeat, endpoint, streams_endpoint_url, poll, replicas)| Replication {
             name: format!("{name}{number}"),
             start,
+            heartbeat,
             source: Source { table: format!("source-{number}"), endpoint, streams_endpoint_url },
             poll,
             replicas,
@@ -104,6 +114,7 @@ prop_compose! {
         filter in "(info|debug,[a-z]{1,9}=trace|[a-z]{1,9}\\[span\\{field=\"x\"\\}\\]=warn)",
         duration in duration(Duration::from_secs(2)..=*Lease::DURATION.end()),
         share in 5_u32..=20,
+        heartbeat in heartbeat(),
         replications in (1..=3_usize).prop_flat_map(|count| (0..count).map(replication).collect::<Vec<_>>()),
     ) -> Config {
         Config {
@@ -115,6 +126,7 @@ prop_compose! {
                 duration,
                 checkpoint_interval: (duration / share).min(*Lease::CHECKPOINT_INTERVAL.end()),
             },
+            heartbeat,
             replications,
         }
     }

@@ -226,3 +226,20 @@ fn empty_text_is_refused() {
     assert_problem(&with(SOURCE, "profile = \" \""), "c.toml:8:11", "must not be empty", "");
     assert_problem(&with("[log]", "filter = \"\""), "c.toml:2:10", "must not be empty", "");
 }
+
+#[test]
+fn heartbeats_of_a_source_are_as_all_others_unless_it_says_otherwise() {
+    let mode = |text: &str| accepted(text).replications[0].heartbeat;
+    assert_eq!(mode(MINIMAL), HeartbeatMode::Dedicated);
+    let off = with("[heartbeat]", "mode = \"off\"");
+    assert_eq!(mode(&off), HeartbeatMode::Off);
+    let own =
+        format!("[heartbeat]\nmode = \"off\"\n{}", with("[[replications]]", "heartbeat = \"in-table\""));
+    assert_eq!(mode(&own), HeartbeatMode::InTable);
+    assert_problem(
+        &with("[heartbeat]", "mode = \"on\""),
+        "c.toml:2:8",
+        "expected \"off\", \"dedicated\" or \"in-table\", found \"on\"",
+        "",
+    );
+}

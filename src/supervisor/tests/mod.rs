@@ -1,5 +1,6 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
+mod coordinator;
 mod fleet;
 mod isolation;
 mod model;
@@ -93,6 +94,7 @@ impl World {
                 source,
                 replicas: self.replicas.iter().map(replica).collect(),
             }],
+            heartbeat: heartbeat::Config::default(),
         }
     }
 

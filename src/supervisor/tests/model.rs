@@ -61,15 +61,20 @@ impl Model {
 
     /// Writes one version of a key, as the next record of `shard`.
     pub(super) fn put(&self, shard: &str, key: &str, version: u64) {
+        let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
+        self.push(shard, self::key(key), Item::from_json(Bytes::from(item)), super::START_UNIX_MS);
+    }
+
+    /// Writes an item, as the next record of `shard`.
+    pub(super) fn push(&self, shard: &str, key: Key, item: Item, created_unix_ms: i64) {
         let mut state = self.state();
         state.sequence += 1;
-        let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
         let record = Record {
             kind: Kind::Modify,
-            key: self::key(key),
+            key,
             sequence: (1_000 + state.sequence).to_string().parse().expect("a number"),
-            created_unix_ms: super::START_UNIX_MS,
-            image: Some(Item::from_json(Bytes::from(item))),
+            created_unix_ms,
+            image: Some(item),
             by_ttl: false,
         };
         let held = state.shards.get_mut(&shard.into()).expect("a shard of the model");
