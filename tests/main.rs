@@ -4,6 +4,7 @@ mod cli;
 mod direct;
 mod faults;
 mod gaps;
+mod guard;
 mod layers;
 mod leases;
 mod outages;

@@ -7,6 +7,7 @@ use super::connections::{Connections, Limits};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::Control;
+use crate::dynamo::Guard;
 use crate::telemetry::Metrics;
 use crate::{lease, replica, stream, supervisor};
 
@@ -111,7 +112,15 @@ fn writer(settings: &config::Replica) -> replica::Config {
         attempt_timeout: settings.attempt_timeout,
         // As long again as an attempt: what the service has not begun by then, it has dropped.
         settle: settings.attempt_timeout,
+        guard: guard(settings),
         park_limit: usize::try_from(settings.park_limit).unwrap_or(usize::MAX),
+    }
+}
+
+fn guard(settings: &config::Replica) -> Option<Guard> {
+    match settings.guard {
+        config::Guard::None => None,
+        config::Guard::Sequence => Some(Guard { attribute: settings.guard_attribute.clone() }),
     }
 }
 
@@ -158,6 +167,8 @@ mod tests {
         buffer = "8MiB"
         batches_in_flight = 3
         attempt_timeout = "2s"
+        guard = "sequence"
+        guard_attribute = "mark"
         park_limit = 9
         [[replications.replicas]]
         name = "eu"
@@ -202,6 +213,9 @@ mod tests {
         assert_eq!(us.writer.batches_in_flight, 3);
         assert_eq!(us.writer.attempt_timeout, Duration::from_secs(2));
         assert_eq!(us.writer.settle, Duration::from_secs(2));
+        assert_eq!(us.writer.guard, Some(Guard { attribute: "mark".to_owned() }));
+        assert_eq!(eu.writer.guard, None);
+        assert_eq!(config::Replica::DEFAULT_GUARD_ATTRIBUTE, Guard::DEFAULT_ATTRIBUTE);
         assert_eq!(us.writer.park_limit, 9);
         assert_eq!(eu.writer.attempt_timeout, Duration::from_secs(6));
     }

@@ -145,6 +145,8 @@ impl Page {
         self.text("buffer", &size(replica.buffer_bytes.get()));
         self.plain("batches_in_flight", replica.batches_in_flight);
         self.text("attempt_timeout", &duration(replica.attempt_timeout));
+        self.text("guard", replica.guard.as_str());
+        self.text("guard_attribute", &replica.guard_attribute);
         self.plain("park_limit", replica.park_limit);
     }
 }

@@ -165,6 +165,8 @@ impl Reader<'_> {
         });
         let batches_in_flight = self.integer(node, "batches_in_flight");
         let attempt_timeout = self.duration(node, "attempt_timeout");
+        let guard = self.read(node, "guard", |_, text| value::guard(text));
+        let guard_attribute = self.text(node, "guard_attribute");
         let park_limit = self.integer(node, "park_limit");
         let build = || {
             Some(Replica {
@@ -174,6 +176,8 @@ impl Reader<'_> {
                 buffer_bytes: NonZeroU64::new(buffer_bytes?)?,
                 batches_in_flight: NonZeroUsize::new(usize::try_from(batches_in_flight?).ok()?)?,
                 attempt_timeout: attempt_timeout?,
+                guard: guard?,
+                guard_attribute: guard_attribute?,
                 park_limit: park_limit?,
             })
         };

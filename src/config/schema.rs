@@ -4,7 +4,7 @@
 //! example and the reference, so that none of them can know a key the others do not.
 
 use super::kind::{Kind, Preset};
-use super::settings::{Control, Http, Lease, Log, LogFormat, Poll, Replica, Worker};
+use super::settings::{Control, Guard, Http, Lease, Log, LogFormat, Poll, Replica, Worker};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -292,13 +292,25 @@ static REPLICA: Table = Table {
             "batches_in_flight",
             Kind::Integer(Replica::BATCHES_IN_FLIGHT),
             Preset::Integer(Replica::DEFAULT_BATCHES_IN_FLIGHT),
-            "batch requests under way at the same time",
+            "batch requests under way at the same time; under a guard each is up to 25 requests, with as many connections",
         ),
         value(
             "attempt_timeout",
             Kind::Duration(Replica::ATTEMPT_TIMEOUT),
             Preset::Duration(Replica::DEFAULT_ATTEMPT_TIMEOUT),
             "longest one write attempt may take; lease.duration must exceed twice this plus lease.checkpoint_interval",
+        ),
+        value(
+            "guard",
+            Kind::Guard,
+            Preset::Text(Guard::None.as_str()),
+            "sequence lets no replay replace a newer state by an older one: each write is a request of its own, and each item carries a mark",
+        ),
+        value(
+            "guard_attribute",
+            Kind::Attribute,
+            Preset::Text(Replica::DEFAULT_GUARD_ATTRIBUTE),
+            "attribute of the replica's items that holds the mark of a guard; one of this name at the source is not copied",
         ),
         value(
             "park_limit",

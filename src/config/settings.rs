@@ -241,11 +241,39 @@ pub struct Replica {
     pub batches_in_flight: NonZeroUsize,
     /// The longest one write attempt may take.
     pub attempt_timeout: Duration,
+    /// Whether an item may go back to an older state.
+    pub guard: Guard,
+    /// Where an item under a guard keeps the mark of its newest change.
+    pub guard_attribute: String,
     /// More refused keys than this stall the replica instead of being parked; 0 stalls at the first.
     pub park_limit: u64,
 }
 
+/// What keeps a replay from replacing a newer state of an item by an older one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing but the lease: a replay may show older states until it is over.
+    None,
+    /// Conditional writes on a mark in each item.
+    Sequence,
+}
+
+impl Guard {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::None, Self::Sequence];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Sequence => "sequence",
+        }
+    }
+}
+
 impl Replica {
+    /// A name that no application has chosen for itself.
+    pub const DEFAULT_GUARD_ATTRIBUTE: &str = "dynamirror:sequence";
     /// Thirty full GetRecords pages: seconds of a busy table, and ten replicas still fit a small container.
     pub const DEFAULT_BUFFER_BYTES: u64 = 32 * MIB;
     /// A page is up to 1 MB, and a record of two 400 KB images grows in JSON: 4 MiB always takes one

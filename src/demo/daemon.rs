@@ -214,6 +214,7 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
             batches_in_flight: 8,
             attempt_timeout: ATTEMPT_TIMEOUT,
             settle: ATTEMPT_TIMEOUT,
+            guard: None,
             park_limit: 1000,
         },
     }

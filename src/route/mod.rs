@@ -1,6 +1,8 @@
 //! Which records concern a replica, and what they mean for it. Plain and without state beyond its own start.
 
-use crate::change::{Change, Op};
+use std::sync::Arc;
+
+use crate::change::{Change, Op, Order};
 use crate::record::Record;
 use crate::shard::Position;
 
@@ -9,6 +11,8 @@ use crate::shard::Position;
 pub struct Router {
     /// Records up to here are in the replica already.
     done: Position,
+    /// The label of the stream, where changes are to carry their order.
+    stream: Option<Arc<str>>,
 }
 
 // === impl Router ===
@@ -17,7 +21,13 @@ impl Router {
     /// Leaves out what `done`, the replica's checkpoint in the shard, says is applied already. Replicas of one
     /// shard stand at different records after a restart and are fed by one reader.
     pub fn new(done: Position) -> Self {
-        Self { done }
+        Self { done, stream: None }
+    }
+
+    /// Lets changes carry their order in the stream with this label, for a replica that is written under a guard.
+    #[must_use]
+    pub fn ordered_by(self, stream: Option<Arc<str>>) -> Self {
+        Self { stream, ..self }
     }
 
     /// For a shard that is read from this very start: the reader leaves out what is older, and knows better. Through
@@ -37,7 +47,11 @@ impl Router {
             Some(item) => Op::Put(item.clone()),
             None => Op::Delete,
         };
-        Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms })
+        let order = self
+            .stream
+            .as_ref()
+            .map(|stream| Order { stream: Arc::clone(stream), sequence: record.sequence });
+        Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms, order })
     }
 
     fn has(&self, record: &Record) -> bool {

@@ -14,7 +14,7 @@ use crate::lease::Fence;
 use crate::record::Record;
 use crate::replica::Gauges;
 use crate::route::Router;
-use crate::shard::Position;
+use crate::shard::{Position, ShardId};
 
 /// Between two questions for parked keys that could not be answered.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ pub(super) struct Channel {
     pub(super) reloads: mpsc::UnboundedSender<oneshot::Sender<()>>,
     pub(super) budget: Budget,
     pub(super) gauges: Arc<Gauges>,
+    /// The label of the stream, where the replica is written under a guard, which needs the order of changes.
+    pub(super) stream: Option<Arc<str>>,
 }
 
 /// One shard's way to one replica.
@@ -35,6 +37,7 @@ pub(super) struct Feed {
     channel: Channel,
     /// Which replica of the shard this is.
     index: usize,
+    shard: ShardId,
     router: Router,
     frontier: Frontier,
     fence: Fence,
@@ -81,16 +84,18 @@ impl Feed {
     pub(super) fn new(
         channel: Channel,
         index: usize,
+        shard: ShardId,
         from: Checkpoint,
         fence: Fence,
         acks: mpsc::UnboundedSender<Ack>,
     ) -> Self {
         let feed = Self {
-            router: Router::new(from.position),
+            router: Router::new(from.position).ordered_by(channel.stream.clone()),
             frontier: Frontier::new(from),
             applied_through: Arc::default(),
             channel,
             index,
+            shard,
             fence,
             acks,
         };
@@ -121,6 +126,7 @@ impl Feed {
         let lot = Lot {
             number,
             replica: self.index,
+            shard: Some(self.shard.clone()),
             fence,
             acks,
             reservation: reservation.expect("a page with records has room reserved for every replica"),

@@ -131,7 +131,7 @@ impl Built {
             .enumerate()
             .map(|(index, channel)| {
                 let from = parts.row.checkpoints[&channel.replica];
-                Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
+                Feed::new(channel, index, parts.row.shard.clone(), from, parts.fence.clone(), sender.clone())
             })
             .collect();
         let start = start(&feeds, parts.is_fresh);

@@ -133,6 +133,9 @@ pub struct Ledger {
     pub read: u64,
     /// Written.
     pub applied: u64,
+    /// Not written, because the replica has them or newer ones by its guard.
+    #[serde(default)]
+    pub stale: u64,
     /// Replaced by a newer change of the same key that was written or parked.
     pub coalesced: u64,
     /// Left out by rule: older than the start, already checkpointed for this replica, or filtered.

@@ -99,7 +99,7 @@ catalogue! {
     COALESCED = Kind::Counter, "dynamirror_records_coalesced_total", ["replication", "table", "replica"],
         "Changes replaced, before they were written, by a newer change of the same key.";
     SKIPPED = Kind::Counter, "dynamirror_records_skipped_total", ["replication", "table", "replica", "reason"],
-        "Changes left out by rule, by reason: filtered (older than the start, already checkpointed, or not wanted).";
+        "Changes left out by rule, by reason: filtered (older than the start, already checkpointed, or not wanted) or stale (refused by the replica's guard, because it has them or newer ones).";
     ABANDONED = Kind::Counter, "dynamirror_records_abandoned_total", ["replication", "table", "replica"],
         "Changes given up because their lease was lost; the next holder reads them again.";
     PARKED_TOTAL = Kind::Counter, "dynamirror_records_dead_lettered_total", ["replication", "table", "replica"],

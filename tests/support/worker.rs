@@ -104,8 +104,12 @@ impl Running {
     pub(crate) async fn assert_ledger(&self) {
         let balanced = |replica: &status::Replica| {
             let ledger = &replica.ledger;
-            let settled =
-                ledger.applied + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned;
+            let settled = ledger.applied
+                + ledger.stale
+                + ledger.coalesced
+                + ledger.filtered
+                + ledger.parked
+                + ledger.abandoned;
             replica.pending_changes == 0 && replica.buffer_bytes == 0 && ledger.read == settled
         };
         self.until("the ledger of every replica to balance with nothing pending", |status| {
@@ -149,6 +153,7 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
                 batches_in_flight: options.batches_in_flight,
                 attempt_timeout: options.attempt_timeout,
                 settle: options.attempt_timeout,
+                guard: options.guard.clone(),
                 park_limit: options.park_limit,
             },
         });

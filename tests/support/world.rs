@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region as SdkRegion
 use aws_sdk_dynamodbstreams::types::ShardIteratorType;
 use dynamirror::clock::Clock;
 use dynamirror::control::Control;
-use dynamirror::dynamo::{AccessKey, Endpoint, Tables, connect};
+use dynamirror::dynamo::{AccessKey, Endpoint, Guard, Tables, connect};
 use dynamirror::emulator::{self, Emulator, Region, ShardInfo, Upstream};
 use dynamirror::lease::{self, Leases, Row};
 use dynamirror::replica::parked::Parked;
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) batches_in_flight: usize,
     /// Longest time of one write.
     pub(crate) attempt_timeout: Duration,
+    /// How replicas are guarded against older states.
+    pub(crate) guard: Option<Guard>,
     /// Keys that may be parked.
     pub(crate) park_limit: usize,
     /// The time of day that workers see.
@@ -108,6 +110,7 @@ impl Default for Options {
             buffer_bytes: 32 << 20,
             batches_in_flight: 8,
             attempt_timeout: Duration::from_secs(2),
+            guard: None,
             park_limit: 100,
             clock: Clock::System,
         }
@@ -390,6 +393,11 @@ impl World {
         let mut source = compare::items(&self.source.client, &self.source_table(shape), shape).await;
         let place = &self.replicas[index];
         let mut replica = compare::items(&place.client, &self.replica_table(shape, index), shape).await;
+        if let Some(guard) = &self.options.guard {
+            for (key, item) in &mut replica {
+                assert!(item.remove(&guard.attribute).is_some(), "{key} has no mark");
+            }
+        }
         for key in without {
             source.remove(&spell_item(key));
             replica.remove(&spell_item(key));

@@ -60,14 +60,17 @@ fn poll() -> impl Strategy<Value = Poll> {
 fn replica(number: usize) -> impl Strategy<Value = Replica> {
     let attempt_timeout = duration(*Replica::ATTEMPT_TIMEOUT.start()..=Duration::from_millis(400));
     let sizes = (Replica::BUFFER_BYTES, Replica::BATCHES_IN_FLIGHT, Replica::PARK_LIMIT);
-    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout).prop_map(
-        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout)| Replica {
+    let guard = (proptest::sample::select(&Guard::ALL[..]), "[A-Za-z0-9._:-]{1,40}");
+    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout, guard).prop_map(
+        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout, guard)| Replica {
             name: format!("{name}{number}"),
             table: format!("replica-{number}"),
             endpoint,
             buffer_bytes: NonZeroU64::new(buffer).expect("within the range"),
             batches_in_flight: NonZeroUsize::new(batches as usize).expect("within the range"),
             attempt_timeout,
+            guard: guard.0,
+            guard_attribute: guard.1,
             park_limit,
         },
     )

@@ -24,7 +24,22 @@ fn defaults_fill_what_is_not_written() {
     assert_eq!(replica.buffer_bytes.get(), 32 << 20);
     assert_eq!(replica.batches_in_flight.get(), 32);
     assert_eq!(replica.attempt_timeout, Duration::from_secs(4));
+    assert_eq!((replica.guard, replica.guard_attribute.as_str()), (Guard::None, "dynamirror:sequence"));
     assert_eq!(replica.park_limit, 1000);
+}
+
+#[test]
+fn a_guard_is_one_of_two_and_its_attribute_needs_no_escapes() {
+    let replica = &accepted(&with(REPLICA, "guard = \"sequence\"\nguard_attribute = \"m\"")).replications[0]
+        .replicas[0];
+    assert_eq!((replica.guard, replica.guard_attribute.as_str()), (Guard::Sequence, "m"));
+    let wrong = "expected \"none\" or \"sequence\", found \"version\"";
+    assert_problem(&with(REPLICA, "guard = \"version\""), "c.toml:12:9", wrong, "");
+    for name in ["", "a/b", "\u{e4}", "a b"] {
+        let message = format!("{name:?} cannot be a guard's attribute");
+        let text = with(REPLICA, &format!("guard_attribute = {name:?}"));
+        assert_problem(&text, "c.toml:12:19", &message, "each a letter, a digit");
+    }
 }
 
 #[test]

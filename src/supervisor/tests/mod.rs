@@ -52,6 +52,7 @@ impl World {
                 batches_in_flight: 4,
                 attempt_timeout: attempt,
                 settle: attempt,
+                guard: None,
                 park_limit: 10,
             },
         };

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::change::Change;
 use crate::dynamo::{
-    self, Condition, Describe, Fetched, Future, Iterator, KeyAttribute, Listing, Outcome, Page, RowKey, Rows,
-    StreamArn, Streams, Table, TableStream, Tables, Written,
+    self, Condition, Describe, Fetched, Future, Guard, Guarded, Iterator, KeyAttribute, Listing, Outcome,
+    Page, RowKey, Rows, StreamArn, Streams, Table, TableStream, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -192,6 +192,15 @@ impl Tables for Model {
     }
 
     fn write<'a>(&'a self, _table: &'a str, _changes: &'a [Change]) -> Future<'a, Written> {
+        unreachable!("a source is never written to")
+    }
+
+    fn write_guarded<'a>(
+        &'a self,
+        _table: &'a str,
+        _change: &'a Change,
+        _guard: &'a Guard,
+    ) -> Future<'a, Guarded> {
         unreachable!("a source is never written to")
     }
 
