@@ -108,8 +108,10 @@ impl World {
                 self.lost(call, Some(soon))
             }
             Trouble::Late => {
-                let late = longest.mul_f64(self.rng.f64());
-                self.lost(call, Some(late))
+                let fate = self.lost(call, None);
+                let Answer::Breaks(hears, _) = fate.answer else { unreachable!("no answer comes") };
+                let late = (hears.min(longest) + longest).mul_f64(self.rng.f64());
+                Fate { lands_after: Some(late), ..fate }
             }
             Trouble::LandsAfter(late) => self.lost(call, Some(late)),
             Trouble::Refused(fault) => self.untroubled(call, 0, Verdict::Refused(fault)),

@@ -15,7 +15,7 @@
 //! **A call** is decided when it is first polled: how long its request is under way, whether it arrives, what the server
 //! does with it, and when the answer comes, if it comes. Its effect is carried out by a task of the model's own. A
 //! caller that gives up, is dropped or is not polled any more changes nothing about it, so a write may land long after
-//! its author died. Nothing lands later than [`Settings::longest_effect`] after it was sent, except by
+//! its author died. Nothing lands later than [`Settings::longest_effect`] after its caller stopped waiting, except by
 //! [`Trouble::LandsAfter`], which is there to show what happens then. A caller waits no longer than its patience, as
 //! the SDK's clients do; then the call is `Unanswered`.
 //!

@@ -38,7 +38,8 @@ pub(crate) enum Trouble {
     RequestLost,
     /// It is carried out and the answer is lost; the caller as above.
     AnswerLost,
-    /// As `AnswerLost`, and the effect takes a random time up to the longest; the caller may have given up before.
+    /// As `AnswerLost`, and the effect comes at any time until the longest has passed since the caller learned that no
+    /// answer comes.
     Late,
     /// As `Late`, after exactly this time, however long that is.
     LandsAfter(Duration),

@@ -14,8 +14,8 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
     /// How long a request, or its answer, is normally under way, in milliseconds.
     pub(crate) latency_ms: RangeInclusive<u32>,
-    /// The longest time from sending to effect. What fences writes relies on it being no longer than the limit of an
-    /// attempt.
+    /// The longest time for which an effect may still come when the caller has given up, or has heard that the connection
+    /// broke. What settles and fences writes relies on it being no longer than the limit of an attempt.
     pub(crate) longest_effect: Duration,
     /// How long a caller waits for a write.
     pub(crate) write_patience: Duration,
