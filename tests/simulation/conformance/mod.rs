@@ -7,6 +7,7 @@
 //! case is left out by name, and the reason is printed.
 
 mod batches;
+mod guards;
 mod iterators;
 mod lineage;
 mod means;
@@ -76,6 +77,10 @@ const CASES: &[Case] = cases![
     rows::rows_come_in_the_order_of_their_sort_keys,
     rows::a_prefix_takes_what_starts_with_it,
     rows::a_page_goes_on_after_any_key,
+    guards::a_guarded_item_never_goes_back,
+    guards::a_guarded_delete_is_ordered_too_and_leaves_nothing_behind,
+    guards::what_has_no_mark_is_older_than_anything,
+    guards::marks_of_another_source_do_not_count,
     trouble::unprocessed_changes_are_not_applied_and_the_others_are,
     trouble::a_throttle_tells_its_width_and_applies_nothing,
     trouble::a_lost_answer_may_have_been_a_success,

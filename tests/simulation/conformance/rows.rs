@@ -77,6 +77,7 @@ pub(super) async fn conditions_compare_values_and_not_spellings(subject: &Subjec
         key: super::subject::key("a"),
         op: crate::change::Op::Put(Item::from_json(spelled.into())),
         created_unix_ms: 0,
+        order: None,
     };
     subject.write(&table, change).await;
     let text = Condition::Equals { attribute: "text", value: Value::from("é\n") };

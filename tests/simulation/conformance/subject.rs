@@ -217,12 +217,17 @@ pub(super) fn key(sort: &str) -> Key {
 
 /// The change that puts [`row`].
 pub(super) fn put(sort: &str, count: i64) -> Change {
-    Change { key: key(sort), op: Op::Put(Item::from_attributes(&row(sort, count))), created_unix_ms: 0 }
+    Change {
+        key: key(sort),
+        op: Op::Put(Item::from_attributes(&row(sort, count))),
+        created_unix_ms: 0,
+        order: None,
+    }
 }
 
 /// The change that deletes it.
 pub(super) fn delete(sort: &str) -> Change {
-    Change { key: key(sort), op: Op::Delete, created_unix_ms: 0 }
+    Change { key: key(sort), op: Op::Delete, created_unix_ms: 0, order: None }
 }
 
 /// A record's key's text and its image's count.

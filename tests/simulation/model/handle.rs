@@ -10,10 +10,10 @@ use super::fate::{self, Answer};
 use super::rule::{Call, Operation};
 use super::world::{Author, Landing, World};
 use super::{Model, Node, Site};
-use crate::change::Change;
+use crate::change::{Change, Op};
 use crate::dynamo::{
-    Condition, Describe, Error, Fetched, Future, Iterator, Listing, Outcome, Page, RowKey, Rows, StreamArn,
-    Streams, Table, Tables, Written,
+    Condition, Describe, Error, Fetched, Future, Guard, Guarded, Iterator, Listing, Outcome, Page, RowKey,
+    Rows, StreamArn, Streams, Table, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -176,6 +176,22 @@ impl Tables for Handle {
         self.call(Operation::BatchWriteItem, table, move |world, landing| {
             let at = *landing;
             world.write(landing, &name, changes, |apart, id, rest| model.land_later(apart, id, rest, at))
+        })
+    }
+
+    fn write_guarded<'a>(
+        &'a self,
+        table: &'a str,
+        change: &'a Change,
+        guard: &'a Guard,
+    ) -> Future<'a, Guarded> {
+        let operation = match change.op {
+            Op::Put(_) => Operation::PutItem,
+            Op::Delete => Operation::DeleteItem,
+        };
+        let (name, change, attribute) = (table.to_owned(), change.clone(), guard.attribute.clone());
+        self.call(operation, table, move |world, landing| {
+            world.write_guarded(landing, &name, change, &attribute)
         })
     }
 

@@ -38,6 +38,7 @@
 
 mod driver;
 mod fate;
+mod guarding;
 mod handle;
 mod history;
 mod listing;

@@ -223,7 +223,7 @@ impl World {
     }
 
     /// Whether a single write that fails did so before its effect.
-    fn fails_before(&mut self, landing: &Landing) -> bool {
+    pub(super) fn fails_before(&mut self, landing: &Landing) -> bool {
         matches!(landing.verdict, Verdict::Failed(Portion::Some)) && self.rng.bool()
     }
 }

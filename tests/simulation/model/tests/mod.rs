@@ -65,7 +65,7 @@ fn item(name: &str, version: u32) -> Item {
 }
 
 fn change(name: &str, version: u32) -> Change {
-    Change { key: key(name), op: Op::Put(item(name, version)), created_unix_ms: 0 }
+    Change { key: key(name), op: Op::Put(item(name, version)), created_unix_ms: 0, order: None }
 }
 
 async fn pass(duration: Duration) {
