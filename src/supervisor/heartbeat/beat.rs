@@ -18,6 +18,7 @@ use crate::fault::{Stage, advice};
 use crate::key::Key;
 use crate::supervisor::coordinator::Office;
 use crate::supervisor::{self, Replica, Replication};
+use crate::telemetry;
 
 /// How often a replica is asked for a heartbeat that is under way.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,6 +67,20 @@ struct Writer<'a> {
     fails: bool,
 }
 
+/// Looks for the heartbeats in one replica.
+struct Watch<'a> {
+    replication: &'a str,
+    replica: &'a Replica,
+    slots: &'a [Slot],
+    office: &'a Office,
+    metrics: telemetry::Heartbeats,
+    tracker: Tracker,
+    /// What the last coordinator's heartbeats prove counts too, so there is a look before the first is sent.
+    is_first: bool,
+    fails: bool,
+    lost: u64,
+}
+
 // === impl Route ===
 
 impl Route {
@@ -107,7 +122,7 @@ pub(in crate::supervisor) async fn beat(
     for replica in &route.replication.replicas {
         let (sender, receiver) = mpsc::unbounded_channel();
         sent.push(sender);
-        watches.push(watch(route, replica, &slots, receiver, office));
+        watches.push(Watch::new(route, replica, &slots, office).run(receiver));
     }
     let writer = Writer { route, fleet, worker, clock, office, slots: slots.clone(), sequence, fails: false };
     let (never, _) = join(writer.run(&sent), join_all(watches)).await;
@@ -225,7 +240,7 @@ impl Writer<'_> {
 
     fn failed(&mut self, error: &dynamo::Error) {
         let name = &self.route.replication.name;
-        let advice = advice(error.fault, Stage::Write);
+        let advice = advice(error.fault, Stage::Discover);
         if self.fails {
             return debug!(replication = name, %error, "heartbeat is not written");
         }
@@ -235,51 +250,66 @@ impl Writer<'_> {
     }
 }
 
-/// Looks for the heartbeats in one replica.
-async fn watch(
-    route: &Route,
-    replica: &Replica,
-    slots: &[Slot],
-    mut sent: mpsc::UnboundedReceiver<Sent>,
-    office: &Office,
-) {
-    let Replication { name, source, .. } = &route.replication;
-    let metrics = office.metrics().heartbeats(name, &source.table, &replica.name);
-    let mut tracker = Tracker::new(slots.len(), route.interval * LOST_AFTER);
-    let mut lost = 0;
-    let mut looks = ticks(LOOK_INTERVAL);
-    // What the last coordinator's heartbeats prove counts too.
-    let mut is_first = true;
-    loop {
-        tokio::select! {
-            biased;
-            Some(Sent { slot, sequence, at }) = sent.recv() => tracker.sent(slot, sequence, at),
-            _ = looks.tick(), if is_first || tracker.waits() => {
-                match fetch(replica.tables.as_ref(), &replica.writer.table, slots).await {
-                    Ok(found) => {
-                        is_first = false;
-                        let now = Instant::now();
-                        let found = found.into_iter().filter_map(|(slot, beat)| Some((slot, beat?)));
-                        for (slot, beat) in found {
-                            if let Some(took) = tracker.seen(slot, beat, now) {
-                                metrics.returned(took);
-                            }
-                        }
-                    }
-                    // The replica's writer says what it meets; here it is only the reason for what is lost.
-                    Err(error) => debug!(replication = name, replica = replica.name, %error, "look for heartbeats"),
+// === impl Watch ===
+
+impl<'a> Watch<'a> {
+    fn new(route: &'a Route, replica: &'a Replica, slots: &'a [Slot], office: &'a Office) -> Self {
+        let Replication { name, source, .. } = &route.replication;
+        Self {
+            replication: name,
+            replica,
+            slots,
+            office,
+            metrics: office.metrics().heartbeats(name, &source.table, &replica.name),
+            tracker: Tracker::new(slots.len(), route.interval * LOST_AFTER),
+            is_first: true,
+            fails: false,
+            lost: 0,
+        }
+    }
+
+    async fn run(mut self, mut sent: mpsc::UnboundedReceiver<Sent>) {
+        let mut looks = ticks(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                Some(Sent { slot, sequence, at }) = sent.recv() => self.tracker.sent(slot, sequence, at),
+                _ = looks.tick(), if self.is_first || self.tracker.waits() => self.look().await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let Self { replication, replica, .. } = *self;
+        match fetch(replica.tables.as_ref(), &replica.writer.table, self.slots).await {
+            Ok(found) => self.found(&found),
+            Err(error) => {
+                if !std::mem::replace(&mut self.fails, true) {
+                    let advice = advice(error.fault, Stage::Discover);
+                    warn!(replication, replica = replica.name, %error, advice, "heartbeats cannot be looked for");
                 }
-                let given_up = tracker.give_up(Instant::now());
-                if given_up > 0 {
-                    warn!(replication = name, replica = replica.name, count = given_up, "heartbeats are lost");
-                    lost += given_up;
-                    metrics.lost(given_up);
-                }
-                let applied = tracker.applied_unix_ms();
-                if let Some(unix_ms) = applied {
-                    metrics.set_applied(unix_ms);
-                }
-                office.heartbeat(name, &replica.name, applied, lost);
+            }
+        }
+        let lost = self.tracker.give_up(Instant::now());
+        if lost > 0 {
+            warn!(replication, replica = replica.name, count = lost, "heartbeats are lost");
+            self.lost += lost;
+            self.metrics.lost(lost);
+        }
+        let applied = self.tracker.applied_unix_ms();
+        if let Some(unix_ms) = applied {
+            self.metrics.set_applied(unix_ms);
+        }
+        self.office.heartbeat(replication, &replica.name, applied, self.lost);
+    }
+
+    fn found(&mut self, found: &[(usize, Option<Beat>)]) {
+        (self.is_first, self.fails) = (false, false);
+        let now = Instant::now();
+        for (slot, beat) in found {
+            let took = beat.and_then(|beat| self.tracker.seen(*slot, beat, now));
+            if let Some(took) = took {
+                self.metrics.returned(took);
             }
         }
     }
