@@ -56,7 +56,7 @@ pub(super) fn view(rows: &[Row], replicas: &[&str], silent: &BTreeSet<ShardId>) 
         let is_held = row.owner.is_some() && !silent.contains(&row.shard);
         let count = if replicas.iter().all(|replica| row.is_done_for(replica)) {
             &mut shards.ended
-        } else if matches!(row.state, State::Gap { .. }) {
+        } else if matches!(row.state, State::Gap { .. }) || !row.gaps.is_empty() {
             &mut shards.gap
         } else if is_held {
             &mut shards.owned

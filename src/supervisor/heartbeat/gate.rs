@@ -86,7 +86,8 @@ async fn forget_gaps(setup: &Setup, stream: &StreamArn) {
     // What fails here, the replication meets too, and tells.
     let leases = Leases::new(setup.control.clone(), name, &setup.worker);
     let Ok(rows) = leases.load().await else { return };
-    let is_dead = |row: &&Row| row.stream != *stream || matches!(row.state, State::Gap { .. });
+    let is_gap = |row: &Row| matches!(row.state, State::Gap { .. }) || !row.gaps.is_empty();
+    let is_dead = |row: &&Row| row.stream != *stream || is_gap(row);
     for row in rows.iter().filter(is_dead) {
         info!(shard = %row.shard, "row of a heartbeat's shard that can no longer be read is removed");
         let unchanged = Condition::Equals { attribute: "counter", value: Value::integer(row.counter) };

@@ -296,13 +296,13 @@ async fn heartbeats_are_lost_while_a_replica_is_down_and_come_again() {
     let applied = || one(&member.samples(), &["heartbeat_last_applied"]);
     let lost = || one(&member.samples(), &["heartbeats_lost"]).unwrap_or_default();
     until("one is read back", || applied().is_some()).await;
-    world.tables.break_table("replica", true);
+    world.tables.break_table("us", true);
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(lost(), 0.0, "five intervals are not over");
     let before = applied();
     until("some are lost", || lost() >= 2.0).await;
     assert_eq!(applied(), before, "what was not read back is not applied");
-    world.tables.break_table("replica", false);
+    world.tables.break_table("us", false);
     until("they come again", || applied() > before).await;
     let after = lost();
     tokio::time::sleep(Duration::from_secs(120)).await;

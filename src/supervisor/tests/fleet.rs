@@ -324,14 +324,14 @@ async fn no_lease_moves_while_its_replica_refuses_writes() {
     let world = World::new(&SHARDS);
     let one = world.worker("one").await;
     all_read(&[&one], &[6]).await;
-    world.tables.break_table("replica", true);
+    world.tables.break_table("us", true);
     let mut traffic = Traffic::new(&world, &SHARDS);
     traffic.until("some traffic", || true).await;
     let two = world.worker("two").await;
     let begun = Instant::now();
     traffic.until("a while", || begun.elapsed() > Duration::from_secs(60)).await;
     assert_eq!((one.active(), two.active()), (6, 0));
-    world.tables.break_table("replica", false);
+    world.tables.break_table("us", false);
     all_read(&[&one, &two], &[3, 3]).await;
     traffic.assert_read_once().await;
 }
