@@ -62,7 +62,13 @@ enum End {
 }
 
 /// Coordinates whenever no other worker does, until it is drained. `gates` are those of `config`'s dedicated heartbeats.
-pub(super) async fn run(config: Config, owner: Owner, gates: Vec<Gate>, board: Board, drain: CancellationToken) {
+pub(super) async fn run(
+    config: Config,
+    owner: Owner,
+    gates: Vec<Gate>,
+    board: Board,
+    drain: CancellationToken,
+) {
     let mut lease = Lease::new(config.control.clone(), &owner, config.lease);
     let routes = Route::all(&config, &gates);
     let duties = Duties { config: &config, gates: &gates, routes, board: &board };

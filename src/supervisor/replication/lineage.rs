@@ -125,17 +125,15 @@ impl Running {
     /// of its parent. Says whether all have one now.
     pub(super) async fn track(&mut self, shards: Vec<ShardId>) -> bool {
         let now_unix_ms = self.setup.clock.unix_ms();
-        let mut missing: Vec<_> =
-            shards.into_iter().filter(|shard| !self.rows.contains_key(shard)).collect();
+        let mut missing: Vec<_> = shards.into_iter().filter(|shard| !self.rows.contains_key(shard)).collect();
         while !missing.is_empty() {
             let open: HashSet<_> = missing.iter().cloned().collect();
             let listed = missing.into_iter().filter_map(|shard| self.lineage.get(&shard));
             let waits = |shard: &&Shard| shard.parent.as_ref().is_some_and(|parent| open.contains(parent));
             let (later, next): (Vec<_>, Vec<_>) = listed.partition(waits);
             // A child starts where the row of its parent says, so that one must be there first.
-            let new_row = |shard: &Shard| {
-                self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms)
-            };
+            let new_row =
+                |shard: &Shard| self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms);
             let rows = next.into_iter().map(new_row).collect();
             missing = later.into_iter().map(|shard| shard.id.clone()).collect();
             if !self.create(rows).await {

@@ -8,7 +8,8 @@ use super::status::{Evidence, FleetReplica};
 use super::*;
 use crate::change::{Change, Op};
 use crate::dynamo::{
-    Condition, Error, Fetched, Future, Guard, Guarded, KeyAttribute, Outcome, RowKey, Rows, Table, TableStream, Written,
+    Condition, Error, Fetched, Future, Guard, Guarded, KeyAttribute, Outcome, RowKey, Rows, Table,
+    TableStream, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
