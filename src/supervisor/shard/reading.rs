@@ -62,7 +62,7 @@ pub(super) struct Reading {
 
 struct State {
     cursors: Cursors,
-    /// The readers of those who are neither attached nor being served.
+    /// The readers of those who are not being served; of one that is attached, as it was when it joined.
     readers: Vec<Option<Reader>>,
 }
 
@@ -242,7 +242,11 @@ impl Reading {
             }
             Polled::Failed => self.update(|state| state.cursors.failed()),
             Polled::Gap(reason) => {
-                let stopped = self.update(|state| state.cursors.all_over());
+                let stopped = self.update(|state| {
+                    // Those that go on by themselves have waited since they joined.
+                    state.readers.iter_mut().flatten().for_each(Reader::forget_iterator);
+                    state.cursors.gap(&reader.place())
+                });
                 self.tell(News::Gap(stopped, reason)).await?;
             }
         }
@@ -312,9 +316,7 @@ impl Reading {
         let (place, has_room) = (reader.place(), room.is_there(replica));
         let joined = self.update(|state| {
             let joined = state.cursors.served(replica, place, has_room, Instant::now());
-            if !joined {
-                state.readers[replica] = Some(reader);
-            }
+            state.readers[replica] = Some(reader);
             joined
         });
         if joined {
