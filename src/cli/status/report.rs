@@ -1,6 +1,6 @@
 //! From rows to a report: what stands where, and what needs attention. Plain decisions, no I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -182,10 +182,10 @@ impl<'a> Rows<'a> {
             reason: replica.map_or(gap.reason.clone(), |name| format!("replica `{name}`: {}", gap.reason)),
             found: rfc3339(gap.found_unix_ms),
         };
-        let gaps =
-            self.of.rows.iter().flat_map(|row| {
-                row.all_gaps().into_iter().map(move |(replica, found)| gap(row, replica, found))
-            });
+        let names: Vec<_> = self.of.replicas.iter().map(|replica| replica.name.clone()).collect();
+        let gaps = self.of.rows.iter().flat_map(|row| {
+            row.all_gaps(&names).into_iter().map(move |(replica, found)| gap(row, replica, found))
+        });
         let replicas = self.of.replicas.iter().map(|replica| self.replica(replica, now_unix_ms));
         Replication {
             name: self.of.name.clone(),
@@ -227,14 +227,21 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. With
-    /// none of them, as between a shard's end and its children's start, the newest that any shard has proven.
+    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
+    /// that ended counts until its child has a row, because what the child holds comes after it; one whose row expires
+    /// has had children. With none of all these, the newest that any shard has proven.
     fn applied_through_unix_ms(&self, replica: &str) -> Option<i64> {
         let through = |row: &Row| row.checkpoints.get(replica)?.applied_through_unix_ms;
-        let current = self.of.rows.iter();
-        let current = current.filter(|row| !row.is_done_for(replica) && !self.waits(row));
+        let with_children: BTreeSet<_> = self.of.rows.iter().filter_map(|row| row.parent.as_ref()).collect();
+        let counts = |row: &&Row| match row.is_done_for(replica) {
+            true => {
+                let is_last = !with_children.contains(&row.shard) && row.expires_unix_s.is_none();
+                is_last && through(row).is_some()
+            }
+            false => self.parent(row).is_none_or(|parent| parent.is_done_for(replica)),
+        };
         // `None` is the least: one shard that proves nothing leaves nothing proven.
-        let least = current.map(through).min();
+        let least = self.of.rows.iter().filter(counts).map(through).min();
         least.unwrap_or_else(|| self.of.rows.iter().filter_map(through).max())
     }
 
@@ -243,8 +250,14 @@ impl<'a> Rows<'a> {
     }
 
     fn waits(&self, row: &Row) -> bool {
-        let parent = row.parent.as_ref().and_then(|parent| self.by_shard.get(parent));
-        parent.is_some_and(|parent| !self.is_done(parent))
+        let lacks_parent =
+            |replica: &gather::Replica| self.parent(row).is_some_and(|it| !it.is_done_for(&replica.name));
+        let mut unfinished = self.of.replicas.iter().filter(|replica| !row.is_done_for(&replica.name));
+        unfinished.all(lacks_parent)
+    }
+
+    fn parent(&self, row: &Row) -> Option<&Row> {
+        self.by_shard.get(row.parent.as_ref()?).copied()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a replication shows of itself: in the status and in the metrics.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
@@ -138,7 +139,7 @@ impl Running {
                 found_unix_ms: gap.found_unix_ms,
             }
             };
-            row.all_gaps().into_iter().map(gap).collect::<Vec<_>>()
+            row.all_gaps(&self.replicas.names).into_iter().map(gap).collect::<Vec<_>>()
         };
         self.stream_gap.iter().cloned().chain(self.rows.values().flat_map(gaps)).collect()
     }
@@ -221,18 +222,28 @@ impl Running {
         self.live.values().filter(is_detached).count() as u64
     }
 
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. With
-    /// none of them, as between a shard's end and its children's start, it stays what it was.
+    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
+    /// that ended counts until its child has a row, because what the child holds comes after it. With none of them it
+    /// stays what it was.
     fn applied_through_unix_ms(&mut self, index: usize) -> Option<i64> {
         let replica = &self.channels[index].replica;
+        let with_children: BTreeSet<_> = self.rows.values().filter_map(|row| row.parent.as_ref()).collect();
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
-            let standing = self.replicas.standing_of(replica, row, &self.rows, &self.lineage);
-            let waits = standing == Standing::Waiting;
-            let Some(checkpoint) = row.checkpoints.get(replica).filter(|it| !it.position.is_end() && !waits)
-            else {
-                continue;
+            let Some(checkpoint) = row.checkpoints.get(replica) else { continue };
+            let counts = match self.replicas.standing_of(replica, row, &self.rows, &self.lineage) {
+                Standing::Waiting => false,
+                Standing::Ready | Standing::Gap => true,
+                // A shard that ended before the replica's start has no time. One whose row expires has had children.
+                Standing::Done => {
+                    checkpoint.applied_through_unix_ms.is_some()
+                        && row.expires_unix_s.is_none()
+                        && !with_children.contains(&row.shard)
+                }
             };
+            if !counts {
+                continue;
+            }
             let live = self.live.get(&row.shard).and_then(|live| live.seen(replica)?.applied_through.get());
             let through = live.or(checkpoint.applied_through_unix_ms);
             least = Some(least.map_or(through, |least| least.min(through)));

@@ -353,3 +353,22 @@ async fn a_key_that_another_worker_parked_is_cleared_by_its_next_change() {
     let left = parked.list().await.expect("listed");
     assert!(left.is_empty(), "an older change may still be tried again: {left:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_an_ended_shard_is_not_applied_before_it_is_known() {
+    let world = World::new(&["a", "b"]);
+    let worker = world.worker("w").await;
+    let through = |status: &status::Status| status.replications[0].replicas[0].applied_through_unix_ms;
+    worker.until("something is proven", |status| through(status).is_some()).await;
+    world.source.close("a", &[]);
+    let status = worker.until("it ended", |status| status.replications[0].shards.ended == 1).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let later = worker.board.status();
+    assert!(through(&later) <= Some(status.now_unix_ms), "its children may have had changes since");
+    world.source.close("a", &["c"]);
+    worker
+        .until("its child is read", |status| {
+            through(status).is_some_and(|through| status.now_unix_ms - through < 30_000)
+        })
+        .await;
+}
