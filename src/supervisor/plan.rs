@@ -88,8 +88,21 @@ impl Replicas {
         }
     }
 
-    /// The row of a shard that has none. A replica whose start was decided in the parent starts with the first record
-    /// of the child, however much later the child is seen.
+    /// Where `replica` starts in a child of `parent`, whose row knows it. A replica whose start was decided in the parent
+    /// starts with the first record of the child, however much later the child is seen: only a child that is seen
+    /// together with a parent that was closed when "now" was decided has a "now" of its own.
+    fn first_in_child(&self, replica: &str, parent: &Row, closed: bool, now_unix_ms: i64) -> Position {
+        let of_parent = &parent.checkpoints[replica];
+        let is_left_out_now = of_parent.position.is_end()
+            && parent.counter == 0
+            && of_parent.read_through_unix_ms == now_unix_ms;
+        match self.start {
+            Start::Latest if !is_left_out_now => Position::TrimHorizon,
+            _ => self.first_position(replica, closed, now_unix_ms),
+        }
+    }
+
+    /// The row of a shard that has none, made of that of its parent.
     pub(super) fn new_row(
         &self,
         shard: &Shard,
@@ -112,9 +125,9 @@ impl Replicas {
         };
         let parent = shard.parent.as_ref().and_then(|parent| rows.get(parent));
         for replica in &self.names {
-            if parent.is_some_and(|parent| parent.checkpoints.contains_key(replica)) {
-                let first = Checkpoint::starting(Position::TrimHorizon, now_unix_ms);
-                row.checkpoints.insert(replica.clone(), first);
+            if let Some(parent) = parent.filter(|parent| parent.checkpoints.contains_key(replica)) {
+                let position = self.first_in_child(replica, parent, shard.closed, now_unix_ms);
+                row.checkpoints.insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
             }
         }
         self.complete(&mut row, shard.closed, now_unix_ms);
@@ -307,6 +320,17 @@ mod tests {
             child.checkpoints["a"].position,
             Position::TrimHorizon,
             "what was written to it since the start was decided is skipped"
+        );
+        let old = row(&replicas, &shard("old", None, true));
+        let rows = BTreeMap::from([(old.shard.clone(), old)]);
+        let younger = shard("younger", Some("old"), false);
+        let at_once = replicas.new_row(&younger, &"arn".into(), &rows, 5_000);
+        assert_eq!(at_once.checkpoints["a"].position, Position::Latest { since_unix_ms: 5_000 });
+        let later = replicas.new_row(&younger, &"arn".into(), &rows, 5_001);
+        assert_eq!(
+            later.checkpoints["a"].position,
+            Position::TrimHorizon,
+            "it may be younger than the start"
         );
         replicas.new.clear();
         let later = row(&replicas, &shard("later", Some("open"), false));
