@@ -64,6 +64,16 @@ impl Row {
         self.checkpoints.get(replica).is_some_and(|checkpoint| checkpoint.position.is_end())
     }
 
+    /// Whether the shard can no longer be read for `replica`. A replica that was sought since the gap was found left
+    /// it behind: epochs are times, and later than every gap that was known then.
+    pub fn is_gap_for(&self, replica: &str) -> bool {
+        let State::Gap { found_unix_ms, .. } = self.state else {
+            return false;
+        };
+        let checkpoint = self.checkpoints.get(replica);
+        checkpoint.is_none_or(|it| !it.position.is_end() && it.epoch <= found_unix_ms)
+    }
+
     /// Marks the row as ended when every replica has all of the shard.
     pub fn end_if_done(&mut self) {
         let done = self.checkpoints.values().all(|checkpoint| checkpoint.position.is_end());
@@ -158,6 +168,9 @@ fn write(checkpoint: &Checkpoint) -> Value {
     if let Some(through) = checkpoint.applied_through_unix_ms {
         set("applied_through_ms", Value::integer(through));
     }
+    if checkpoint.epoch != 0 {
+        set("epoch", Value::integer(checkpoint.epoch));
+    }
     Value::Map(map)
 }
 
@@ -175,6 +188,8 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
         position,
         applied_through_unix_ms: integer("applied_through_ms"),
         read_through_unix_ms: integer("read_through_ms")?,
+        // Absent until the replica is sought for the first time.
+        epoch: integer("epoch").unwrap_or(0),
     })
 }
 
@@ -198,6 +213,17 @@ pub(super) mod tests {
     }
 
     prop_compose! {
+        fn checkpoint()(
+            position in position(),
+            applied_through_unix_ms in prop::option::of(0..i64::MAX),
+            read_through_unix_ms in 0..i64::MAX,
+            epoch in 0..i64::MAX,
+        ) -> Checkpoint {
+            Checkpoint { position, applied_through_unix_ms, read_through_unix_ms, epoch }
+        }
+    }
+
+    prop_compose! {
         pub(crate) fn any_row()(
             shard in "shardId-[0-9]{20}-[0-9a-f]{8}",
             parent in prop::option::of("shardId-[0-9]{20}-[0-9a-f]{8}"),
@@ -208,15 +234,9 @@ pub(super) mod tests {
                 Just(State::Ended),
                 ("\\PC{0,20}", 0..i64::MAX).prop_map(|(reason, found_unix_ms)| State::Gap { reason, found_unix_ms }),
             ],
-            checkpoints in prop::collection::btree_map("[a-z]{1,8}", (position(), prop::option::of(0..i64::MAX), 0..i64::MAX), 0..4),
+            checkpoints in prop::collection::btree_map("[a-z]{1,8}", checkpoint(), 0..4),
             expires_unix_s in prop::option::of(0..i64::MAX),
         ) -> Row {
-            let checkpoints = checkpoints
-                .into_iter()
-                .map(|(name, (position, applied_through_unix_ms, read_through_unix_ms))| {
-                    (name, Checkpoint { position, applied_through_unix_ms, read_through_unix_ms })
-                })
-                .collect();
             Row {
                 shard: shard.into(),
                 stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),

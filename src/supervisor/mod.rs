@@ -16,6 +16,7 @@
 //! A replication that cannot start keeps trying and says why; it never takes the others down with it.
 
 mod board;
+pub mod desired;
 mod feed;
 mod plan;
 mod replication;

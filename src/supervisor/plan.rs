@@ -209,6 +209,7 @@ mod tests {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
                 read_through_unix_ms: 3_000,
+                epoch: 0,
             },
         );
     }

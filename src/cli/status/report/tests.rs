@@ -8,7 +8,8 @@ const NOW: i64 = 1_000_000;
 
 fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i64>, ended: bool) -> Row {
     let position = if ended { Position::End } else { Position::TrimHorizon };
-    let checkpoint = Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0 };
+    let checkpoint =
+        Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0, epoch: 0 };
     Row {
         shard: shard.into(),
         stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),

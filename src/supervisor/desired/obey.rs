@@ -1,0 +1,183 @@
+//! What a seek makes of checkpoints, and when a replica may be read: plain decisions.
+
+use std::collections::BTreeMap;
+
+use super::{Seek, Target, Wish};
+use crate::checkpoint::Checkpoint;
+use crate::lease::{Row, State};
+use crate::shard::{Position, SequenceNumber, ShardId};
+
+/// By how much the newest change of a shard may be younger than the time up to which all is applied: creation times
+/// are whole seconds (see `checkpoint`).
+const ROUNDING_MS: i64 = 1_000;
+
+/// How a shard is related to a seek.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// It is one that the seek names, or the seek names none.
+    Meant,
+    /// It came from the one that the seek names.
+    Descendant,
+    /// The seek does not concern it.
+    Other,
+}
+
+/// What a seek does to a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It stays where it is.
+    Stays,
+    /// It goes back: changes are applied again.
+    Replays,
+    /// It goes forward, or may do so: changes that are not applied are passed over.
+    Skips,
+    /// The shard is gone and was not read to its end; the replica does without the rest of it.
+    Ends,
+}
+
+/// Where a seek takes a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// What that means.
+    pub effect: Effect,
+    /// The checkpoint after it.
+    pub checkpoint: Checkpoint,
+}
+
+/// Whether `row` has not obeyed the newest seek of `replica`.
+pub fn is_behind(row: &Row, replica: &str, wish: &Wish) -> bool {
+    epoch(row, replica) < wish.epoch()
+}
+
+/// Whether `replica` may be read and written to: it is not paused, and all rows of its replication have its newest
+/// epoch, the one of the wish or a newer one that others heard of.
+pub fn may_run<'a>(wish: &Wish, replica: &str, rows: impl Iterator<Item = &'a Row> + Clone) -> bool {
+    if wish.is_paused() {
+        return false;
+    }
+    let epochs = rows.map(|row| epoch(row, replica));
+    let newest = epochs.clone().fold(wish.epoch(), i64::max);
+    epochs.into_iter().all(|epoch| epoch == newest)
+}
+
+/// `row` as the newest seeks of `wishes`, a replica and its wish each, make it; `None` when it has obeyed them all.
+/// `is_listed` is whether the stream still shows the shard.
+pub fn obey(
+    row: &Row,
+    wishes: &[(&str, &Wish)],
+    rows: &BTreeMap<ShardId, Row>,
+    is_listed: bool,
+) -> Option<Row> {
+    let mut obeyed = row.clone();
+    let mut changed = false;
+    for (replica, wish) in wishes {
+        let Some(seek) = wish.seek.as_ref().filter(|_| is_behind(row, replica, wish)) else { continue };
+        let change = change(row, replica, seek, rows, is_listed);
+        obeyed.checkpoints.insert((*replica).to_owned(), change.checkpoint);
+        changed = true;
+    }
+    if !changed {
+        return None;
+    }
+    let reads_on = |(replica, _): &(&str, &Wish)| !obeyed.is_done_for(replica);
+    let reopens = match obeyed.state {
+        State::Open => false,
+        State::Ended => wishes.iter().any(reads_on),
+        State::Gap { .. } => !wishes.iter().any(|(replica, _)| obeyed.is_gap_for(replica)),
+    };
+    if reopens {
+        obeyed.state = State::Open;
+        obeyed.expires_unix_s = None;
+    }
+    obeyed.end_if_done();
+    Some(obeyed)
+}
+
+/// What `seek` does to the checkpoint of `replica` in `row`.
+pub fn change(
+    row: &Row,
+    replica: &str,
+    seek: &Seek,
+    rows: &BTreeMap<ShardId, Row>,
+    is_listed: bool,
+) -> Change {
+    let start = || Checkpoint::starting(Position::TrimHorizon, seek.epoch);
+    let now = row.checkpoints.get(replica).copied().unwrap_or_else(start);
+    let stays = Change { effect: Effect::Stays, checkpoint: Checkpoint { epoch: seek.epoch, ..now } };
+    if !is_listed {
+        if !row.is_gap_for(replica) {
+            return stays;
+        }
+        let checkpoint = Checkpoint { position: Position::End, ..stays.checkpoint };
+        return Change { effect: Effect::Ends, checkpoint };
+    }
+    let position = match (&seek.target, relation(row, &seek.target, rows)) {
+        (_, Relation::Other) => return stays,
+        (Target::TrimHorizon, _) | (Target::After { .. }, Relation::Descendant) => Position::TrimHorizon,
+        (Target::Time { unix_ms }, _) => Position::At { unix_ms: *unix_ms },
+        (Target::After { sequence, .. }, Relation::Meant) => Position::After(*sequence),
+    };
+    match effect(&now, &position) {
+        Effect::Stays => stays,
+        Effect::Skips if !seek.may_skip => Change { effect: Effect::Skips, ..stays },
+        effect => Change { effect, checkpoint: starting(position, seek.epoch) },
+    }
+}
+
+/// How the shard of `row` is related to a seek.
+fn relation(row: &Row, target: &Target, rows: &BTreeMap<ShardId, Row>) -> Relation {
+    let Target::After { shard, .. } = target else {
+        return Relation::Meant;
+    };
+    if row.shard == *shard {
+        return Relation::Meant;
+    }
+    let mut at = row.parent.as_ref();
+    // Parents never form a circle, unless the rows are damaged.
+    for _ in 0..=rows.len() {
+        match at {
+            Some(parent) if parent == shard => return Relation::Descendant,
+            Some(parent) => at = rows.get(parent).and_then(|row| row.parent.as_ref()),
+            None => break,
+        }
+    }
+    Relation::Other
+}
+
+/// What going to `position` means for a replica at `now`.
+fn effect(now: &Checkpoint, position: &Position) -> Effect {
+    let applied_through = |unix_ms: i64| now.applied_through_unix_ms.is_some_and(|through| through >= unix_ms);
+    match position {
+        // All that an ended shard held is older.
+        Position::At { unix_ms } if now.position.is_end() && ended_before(now, *unix_ms) => Effect::Stays,
+        _ if now.position.is_end() => Effect::Replays,
+        Position::At { unix_ms } if !applied_through(*unix_ms) => Effect::Skips,
+        Position::After(sequence) => by_sequence(&now.position, sequence),
+        _ => Effect::Replays,
+    }
+}
+
+fn ended_before(now: &Checkpoint, unix_ms: i64) -> bool {
+    now.applied_through_unix_ms.is_some_and(|through| through + ROUNDING_MS < unix_ms)
+}
+
+/// Where a start lies is not known without asking the service.
+fn by_sequence(now: &Position, sequence: &SequenceNumber) -> Effect {
+    match now {
+        Position::After(reached) if reached == sequence => Effect::Stays,
+        Position::After(reached) if reached > sequence => Effect::Replays,
+        _ => Effect::Skips,
+    }
+}
+
+fn starting(position: Position, epoch: i64) -> Checkpoint {
+    let starting = Checkpoint::starting(position, epoch);
+    // Somebody who names a change wants all that follows it: if that was trimmed, nothing excuses it.
+    let read_through_unix_ms =
+        if matches!(position, Position::After(_)) { 0 } else { starting.read_through_unix_ms };
+    Checkpoint { epoch, read_through_unix_ms, ..starting }
+}
+
+fn epoch(row: &Row, replica: &str) -> i64 {
+    row.checkpoints.get(replica).map_or(0, |checkpoint| checkpoint.epoch)
+}
