@@ -146,7 +146,8 @@ fn relation(row: &Row, target: &Target, rows: &BTreeMap<ShardId, Row>) -> Relati
 
 /// What going to `position` means for a replica at `now`.
 fn effect(now: &Checkpoint, position: &Position) -> Effect {
-    let applied_through = |unix_ms: i64| now.applied_through_unix_ms.is_some_and(|through| through >= unix_ms);
+    let applied_through =
+        |unix_ms: i64| now.applied_through_unix_ms.is_some_and(|through| through >= unix_ms);
     match position {
         // All that an ended shard held is older.
         Position::At { unix_ms } if now.position.is_end() && ended_before(now, *unix_ms) => Effect::Stays,

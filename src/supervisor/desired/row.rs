@@ -31,8 +31,7 @@ impl Store {
         let mut wishes = Wishes::default();
         for attributes in self.control.rows(PARTITION, "").await? {
             let row = self.control.read(&attributes);
-            let (replication, replica) =
-                row.text("sk")?.split_once('/').ok_or_else(|| row.wrong("sk"))?;
+            let (replication, replica) = row.text("sk")?.split_once('/').ok_or_else(|| row.wrong("sk"))?;
             wishes.insert(replication, replica, read(&row)?);
         }
         Ok(wishes)

@@ -91,7 +91,11 @@ fn a_sequence_moves_its_shard_and_those_that_came_from_it() {
     let [a, b, c, d] = positions(&after)[..] else { panic!("four shards") };
     assert_eq!((a, c), (Position::End, Position::After(number(300))), "others stay");
     assert_eq!((b, d), (Position::After(number(150)), Position::TrimHorizon));
-    assert_eq!(after[&"b".into()].checkpoints["us"].read_through_unix_ms, 0, "a trimmed one would pass unseen");
+    assert_eq!(
+        after[&"b".into()].checkpoints["us"].read_through_unix_ms,
+        0,
+        "a trimmed one would pass unseen"
+    );
     assert!(after.values().all(|row| row.checkpoints["us"].epoch == NOW), "one has not followed");
 }
 
