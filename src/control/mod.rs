@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `#dynamirror` | `layout` | the version of this layout |
 //! | `#workers` | worker id | a worker that runs, with its heartbeat |
+//! | `#desired` | `<replication>/<replica>` | what people want of a replica: pause, seek (see `supervisor::desired`) |
 //! | replication | `shard/<shard id>` | lease and checkpoints of one shard |
 //! | replication | `replica/<name>` | a replica that was started once |
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |

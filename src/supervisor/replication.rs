@@ -1,5 +1,6 @@
 //! One replication: keeps lineage and rows current, takes leases, runs shards.
 
+mod desired;
 mod leases;
 mod lineage;
 mod sheet;
@@ -9,12 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
 use super::board::Board;
+use super::desired::Known;
 use super::feed::Channel;
 use super::plan::Replicas;
 use super::shard::{Exit, Live};
@@ -50,6 +52,8 @@ pub(super) struct Setup {
     /// Its place on the board.
     pub(super) index: usize,
     pub(super) drain: CancellationToken,
+    /// What people want of the replicas.
+    pub(super) wishes: watch::Receiver<Known>,
 }
 
 /// A replication whose source is known and whose writers run.

@@ -5,7 +5,7 @@ use tracing::{info, info_span, warn};
 
 use super::board::Board;
 use super::replication::{self, Setup};
-use super::{Config, status};
+use super::{Config, desired, status};
 use crate::control;
 use crate::dynamo::{Condition, RowKey};
 use crate::item::Value;
@@ -54,6 +54,8 @@ impl Worker {
     /// Replicates until `drain` is cancelled and all is drained.
     pub async fn run(self, drain: CancellationToken) {
         let Self { config, board } = self;
+        let mut beside = Tasks::new();
+        let wishes = desired::watch(desired::Store::new(config.control.clone()), &mut beside);
         let mut replications = Tasks::new();
         for (index, replication) in config.replications.iter().enumerate() {
             let setup = Setup {
@@ -67,6 +69,7 @@ impl Worker {
                 board: board.clone(),
                 index,
                 drain: drain.clone(),
+                wishes: wishes.clone(),
             };
             replications.spawn(info_span!("replication", name = replication.name), replication::run(setup));
         }
@@ -76,6 +79,8 @@ impl Worker {
             tokio::select! {
                 biased;
                 ended = replications.next() => if ended.is_none() { break },
+                // They never end as long as anybody listens; a panic in one of them must not go unseen.
+                Some(()) = beside.next() => {}
                 _ = heartbeat.tick() => beat(&config).await,
             }
         }

@@ -30,7 +30,6 @@ use crate::shard::{SequenceNumber, ShardId};
 
 pub use obey::{Change, Effect, Relation, change, is_behind, may_run, obey};
 pub use row::Store;
-#[expect(unused_imports, reason = "wired next")]
 pub(super) use watch::{Known, watch};
 
 /// What people want of one replica.

@@ -162,6 +162,7 @@ impl Running {
         let stuck =
             gauges.unsettled_since_unix_ms().is_some_and(|since| now_unix_ms - since > UNSETTLED_AFTER_MS);
         let state = match through {
+            _ if self.wish(&config.name).is_some_and(|wish| wish.is_paused()) => status::State::Paused,
             _ if fails || stuck => status::State::Stalled,
             None => status::State::Starting,
             Some(through) if now_unix_ms - through > CATCHING_UP_MS => status::State::CatchingUp,
@@ -174,6 +175,7 @@ impl Running {
             status::State::CatchingUp => telemetry::State::CatchingUp,
             status::State::Streaming => telemetry::State::Streaming,
             status::State::Stalled => telemetry::State::Stalled,
+            status::State::Paused => telemetry::State::Paused,
         });
         metrics.set_parked_keys(gauges.parked_keys());
         let (used, limit) = (channel.budget.used_bytes() as u64, channel.budget.limit_bytes() as u64);

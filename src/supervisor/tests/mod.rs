@@ -1,5 +1,6 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
+mod desired;
 mod model;
 
 use std::sync::Arc;

@@ -52,6 +52,11 @@ impl Model {
 
     /// Writes one version of a key, as the next record of `shard`.
     pub(super) fn put(&self, shard: &str, key: &str, version: u64) {
+        self.put_at(shard, key, version, super::START_UNIX_MS);
+    }
+
+    /// The same, made at this time.
+    pub(super) fn put_at(&self, shard: &str, key: &str, version: u64, created_unix_ms: i64) {
         let mut state = self.state();
         state.sequence += 1;
         let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
@@ -59,7 +64,7 @@ impl Model {
             kind: Kind::Modify,
             key: self::key(key),
             sequence: (1_000 + state.sequence).to_string().parse().expect("a number"),
-            created_unix_ms: super::START_UNIX_MS,
+            created_unix_ms,
             image: Some(Item::from_json(Bytes::from(item))),
             by_ttl: false,
         };
