@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use crate::shard::{SequenceNumber, ShardId};
 
-pub use obey::{Change, Effect, Relation, change, is_behind, may_run, obey};
+pub use obey::{Change, Effect, Relation, Sought, is_behind, may_run, obey, relation, sought};
 pub use row::Store;
 pub(super) use watch::{Known, watch};
 

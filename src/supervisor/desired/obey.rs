@@ -20,6 +20,17 @@ pub enum Relation {
     Descendant,
     /// The seek does not concern it.
     Other,
+    /// The stream does not show it any more.
+    Vanished,
+}
+
+/// A seek, as one shard has to obey it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sought {
+    /// The seek.
+    pub seek: Seek,
+    /// What it has to do with the shard.
+    pub relation: Relation,
 }
 
 /// What a seek does to a checkpoint.
@@ -60,72 +71,83 @@ pub fn may_run<'a>(wish: &Wish, replica: &str, rows: impl Iterator<Item = &'a Ro
     epochs.into_iter().all(|epoch| epoch == newest)
 }
 
-/// `row` as the newest seeks of `wishes`, a replica and its wish each, make it; `None` when it has obeyed them all.
-/// `is_listed` is whether the stream still shows the shard.
+/// What the newest seek of `replica` asks of `row`'s shard; `None` when it has obeyed it. `is_listed` is whether the
+/// stream still shows the shard.
+pub fn sought(
+    row: &Row,
+    replica: &str,
+    wish: &Wish,
+    rows: &BTreeMap<ShardId, Row>,
+    is_listed: bool,
+) -> Option<Sought> {
+    let seek = wish.seek.as_ref().filter(|_| is_behind(row, replica, wish))?;
+    let relation = if is_listed { relation(row, &seek.target, rows) } else { Relation::Vanished };
+    Some(Sought { seek: seek.clone(), relation })
+}
+
+/// `row` as the newest seeks make it, each of a replica and what is wanted of it; `None` when it has obeyed them all.
 pub fn obey(
     row: &Row,
-    wishes: &[(&str, &Wish)],
+    wishes: &[(&str, Wish)],
     rows: &BTreeMap<ShardId, Row>,
     is_listed: bool,
 ) -> Option<Row> {
-    let mut obeyed = row.clone();
-    let mut changed = false;
+    let mut obeyed = None;
     for (replica, wish) in wishes {
-        let Some(seek) = wish.seek.as_ref().filter(|_| is_behind(row, replica, wish)) else { continue };
-        let change = change(row, replica, seek, rows, is_listed);
-        obeyed.checkpoints.insert((*replica).to_owned(), change.checkpoint);
-        changed = true;
-    }
-    if !changed {
-        return None;
-    }
-    let reads_on = |(replica, _): &(&str, &Wish)| !obeyed.is_done_for(replica);
-    let reopens = match obeyed.state {
-        State::Open => false,
-        State::Ended => wishes.iter().any(reads_on),
-        State::Gap { .. } => !wishes.iter().any(|(replica, _)| obeyed.is_gap_for(replica)),
-    };
-    if reopens {
-        obeyed.state = State::Open;
-        obeyed.expires_unix_s = None;
-    }
-    obeyed.end_if_done();
-    Some(obeyed)
-}
-
-/// What `seek` does to the checkpoint of `replica` in `row`.
-pub fn change(
-    row: &Row,
-    replica: &str,
-    seek: &Seek,
-    rows: &BTreeMap<ShardId, Row>,
-    is_listed: bool,
-) -> Change {
-    let start = || Checkpoint::starting(Position::TrimHorizon, seek.epoch);
-    let now = row.checkpoints.get(replica).copied().unwrap_or_else(start);
-    let stays = Change { effect: Effect::Stays, checkpoint: Checkpoint { epoch: seek.epoch, ..now } };
-    if !is_listed {
-        if !row.is_gap_for(replica) {
-            return stays;
+        if let Some(sought) = sought(row, replica, wish, rows, is_listed) {
+            sought.put(obeyed.get_or_insert_with(|| row.clone()), replica);
         }
-        let checkpoint = Checkpoint { position: Position::End, ..stays.checkpoint };
-        return Change { effect: Effect::Ends, checkpoint };
     }
-    let position = match (&seek.target, relation(row, &seek.target, rows)) {
-        (_, Relation::Other) => return stays,
-        (Target::TrimHorizon, _) | (Target::After { .. }, Relation::Descendant) => Position::TrimHorizon,
-        (Target::Time { unix_ms }, _) => Position::At { unix_ms: *unix_ms },
-        (Target::After { sequence, .. }, Relation::Meant) => Position::After(*sequence),
-    };
-    match effect(&now, &position) {
-        Effect::Stays => stays,
-        Effect::Skips if !seek.may_skip => Change { effect: Effect::Skips, ..stays },
-        effect => Change { effect, checkpoint: starting(position, seek.epoch) },
+    obeyed
+}
+
+// === impl Sought ===
+
+impl Sought {
+    /// What it does to the checkpoint of `replica` in `row`.
+    pub fn change(&self, row: &Row, replica: &str) -> Change {
+        let Self { seek, relation } = self;
+        let start = || Checkpoint::starting(Position::TrimHorizon, seek.epoch);
+        let now = row.checkpoints.get(replica).copied().unwrap_or_else(start);
+        let stays = Change { effect: Effect::Stays, checkpoint: Checkpoint { epoch: seek.epoch, ..now } };
+        let position = match (relation, &seek.target) {
+            (Relation::Vanished, _) if row.is_gap_for(replica) => {
+                let checkpoint = Checkpoint { position: Position::End, ..stays.checkpoint };
+                return Change { effect: Effect::Ends, checkpoint };
+            }
+            // One that is not known to be a gap may be back in the next listing.
+            (Relation::Vanished | Relation::Other, _) => return stays,
+            (Relation::Descendant, _) | (_, Target::TrimHorizon) => Position::TrimHorizon,
+            (_, Target::Time { unix_ms }) => Position::At { unix_ms: *unix_ms },
+            (_, Target::After { sequence, .. }) => Position::After(*sequence),
+        };
+        match effect(&now, &position) {
+            Effect::Stays => stays,
+            Effect::Skips if !seek.may_skip => Change { effect: Effect::Skips, ..stays },
+            effect => Change { effect, checkpoint: starting(position, seek.epoch) },
+        }
+    }
+
+    /// Puts the replica where it asks for, and leaves its gap behind. Returns its checkpoint.
+    pub fn put(&self, row: &mut Row, replica: &str) -> Checkpoint {
+        let checkpoint = self.change(row, replica).checkpoint;
+        row.checkpoints.insert(replica.to_owned(), checkpoint);
+        let reopens = match row.state {
+            State::Open => false,
+            State::Ended => !checkpoint.position.is_end(),
+            State::Gap { .. } => !row.checkpoints.keys().any(|replica| row.is_gap_for(replica)),
+        };
+        if reopens {
+            row.state = State::Open;
+            row.expires_unix_s = None;
+        }
+        row.end_if_done();
+        checkpoint
     }
 }
 
-/// How the shard of `row` is related to a seek.
-fn relation(row: &Row, target: &Target, rows: &BTreeMap<ShardId, Row>) -> Relation {
+/// How the shard of `row`, which the stream shows, is related to a seek.
+pub fn relation(row: &Row, target: &Target, rows: &BTreeMap<ShardId, Row>) -> Relation {
     let Target::After { shard, .. } = target else {
         return Relation::Meant;
     };

@@ -47,7 +47,8 @@ fn after(shard: &str, sequence: u64) -> Target {
 
 /// All rows after `wish`, as far as workers that see every shard in the stream can take them.
 fn obeyed(before: &BTreeMap<ShardId, Row>, wish: &Wish) -> BTreeMap<ShardId, Row> {
-    let obeyed = before.values().map(|row| obey(row, &[("us", wish)], before, true).unwrap_or(row.clone()));
+    let obeyed =
+        before.values().map(|row| obey(row, &[("us", wish.clone())], before, true).unwrap_or(row.clone()));
     rows(obeyed)
 }
 
@@ -108,7 +109,7 @@ fn forward_needs_a_word() {
         assert_eq!(positions(&obeyed(&family(), &unasked))[2], here, "{target:?}");
         assert_ne!(positions(&obeyed(&family(), &asked))[2], here, "{target:?}");
         let seek = unasked.seek.expect("a seek");
-        let change = change(&family()[&"c".into()], "us", &seek, &family(), true);
+        let change = Sought { seek, relation: Relation::Meant }.change(&family()[&"c".into()], "us");
         assert_eq!(change.effect, Effect::Skips);
     }
 }
@@ -120,12 +121,14 @@ fn a_gap_is_left_behind_by_each_replica_for_itself() {
     gap.state = State::Gap { reason: "trimmed".to_owned(), found_unix_ms: NOW - 1 };
     let (sought, still) = (seek(Target::TrimHorizon, false), Wish::default());
     let no_rows = BTreeMap::new();
-    let one = obey(&gap, &[("us", &sought), ("eu", &still)], &no_rows, true).expect("one was sought");
+    let one = obey(&gap, &[("us", sought.clone()), ("eu", still)], &no_rows, true).expect("one was sought");
     assert!(matches!(one.state, State::Gap { .. }));
     assert!(one.is_gap_for("eu") && !one.is_gap_for("us"));
-    let both = obey(&one, &[("us", &sought), ("eu", &sought)], &no_rows, true).expect("the other was sought");
+    let both = obey(&one, &[("us", sought.clone()), ("eu", sought.clone())], &no_rows, true)
+        .expect("the other was sought");
     assert_eq!(both.state, State::Open);
-    let gone = obey(&gap, &[("us", &sought), ("eu", &sought)], &no_rows, false).expect("both were sought");
+    let gone = obey(&gap, &[("us", sought.clone()), ("eu", sought.clone())], &no_rows, false)
+        .expect("both were sought");
     assert_eq!(gone.state, State::Ended, "a shard that vanished cannot be read by anybody");
 }
 
@@ -133,10 +136,10 @@ fn a_gap_is_left_behind_by_each_replica_for_itself() {
 fn what_is_not_listed_keeps_its_end_and_is_not_given_up_before_it_is_a_gap() {
     let wish = seek(Target::TrimHorizon, false);
     let ended = row("a", None, checkpoint(Position::End, None));
-    let after = obey(&ended, &[("us", &wish)], &BTreeMap::new(), false).expect("it follows");
+    let after = obey(&ended, &[("us", wish.clone())], &BTreeMap::new(), false).expect("it follows");
     assert_eq!((after.checkpoints["us"].position, after.state), (Position::End, State::Ended));
     let open = row("a", None, checkpoint(Position::After(number(1)), None));
-    let after = obey(&open, &[("us", &wish)], &BTreeMap::new(), false).expect("it follows");
+    let after = obey(&open, &[("us", wish.clone())], &BTreeMap::new(), false).expect("it follows");
     assert_eq!(after.checkpoints["us"].position, Position::After(number(1)));
 }
 
@@ -263,7 +266,7 @@ proptest! {
         let after = obeyed(&before, &wish);
         for (row, epoch) in after.values().zip(&epochs) {
             prop_assert_eq!(row.checkpoints["us"].epoch, wanted.max(*epoch));
-            prop_assert_eq!(obey(row, &[("us", &wish)], &after, true), None);
+            prop_assert_eq!(obey(row, &[("us", wish.clone())], &after, true), None);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::desired::{Chosen, target, time};
 use crate::cli::output::Table;
 use crate::lease::Row;
 use crate::shard::{Position, ShardId};
-use crate::supervisor::desired::{self, Effect, Seek};
+use crate::supervisor::desired::{self, Effect, Seek, Sought};
 
 /// A seek, shard by shard.
 #[derive(Debug, Serialize)]
@@ -103,7 +103,8 @@ impl Plan {
 impl Shard {
     fn new(row: &Row, replica: &str, seek: &Seek, rows: &BTreeMap<ShardId, Row>) -> Self {
         let now = row.checkpoints.get(replica);
-        let change = desired::change(row, replica, seek, rows, true);
+        let relation = desired::relation(row, &seek.target, rows);
+        let change = Sought { seek: seek.clone(), relation }.change(row, replica);
         let to = change.checkpoint.position;
         let skips = change.effect == Effect::Skips;
         Self {
