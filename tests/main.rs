@@ -6,6 +6,7 @@ mod faults;
 mod gaps;
 mod layers;
 mod leases;
+mod orders;
 mod outages;
 mod parked;
 mod process;
