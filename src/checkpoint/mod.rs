@@ -41,6 +41,17 @@ impl Checkpoint {
         Self { position, applied_through_unix_ms, read_through_unix_ms: decided_unix_ms, epoch: 0 }
     }
 
+    /// Takes over what the end of the parent proves, which was reached at `parent`: all of this shard's records were
+    /// made after it, so a replica that has all of the parent has everything up to then. All of a child of which
+    /// nothing was read yet is wanted, however late it was found.
+    pub fn inherit(&mut self, parent: &Self) {
+        // Whatever is read of a shard, or proven by its silence, gives it a time.
+        if self.position == Position::TrimHorizon && self.applied_through_unix_ms.is_none() {
+            self.read_through_unix_ms = parent.read_through_unix_ms;
+        }
+        self.applied_through_unix_ms = self.applied_through_unix_ms.max(parent.applied_through_unix_ms);
+    }
+
     /// Takes over what `other` has reached beyond this; whatever lies behind is ignored, and all of another epoch.
     pub fn advance(&mut self, other: &Self) {
         if other.epoch != self.epoch {
@@ -61,6 +72,17 @@ mod tests {
     fn at(number: &str, through: Option<i64>) -> Checkpoint {
         let position = Position::After(number.parse().expect("a sequence number"));
         Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0, epoch: 0 }
+    }
+
+    #[test]
+    fn a_parents_end_says_from_when_on_a_child_is_wanted_until_something_was_read_of_it() {
+        let parent = Checkpoint { position: Position::End, read_through_unix_ms: 50, ..at("9", Some(60)) };
+        let mut child = Checkpoint::starting(Position::TrimHorizon, 900);
+        child.inherit(&parent);
+        assert_eq!((child.applied_through_unix_ms, child.read_through_unix_ms), (Some(60), 50));
+        child.read_through_unix_ms = 800;
+        child.inherit(&parent);
+        assert_eq!(child.read_through_unix_ms, 800, "its silence was proven, and forgotten again");
     }
 
     #[test]

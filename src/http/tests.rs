@@ -33,6 +33,7 @@ fn status(not_ready: &[&str]) -> Status {
         buffer_bytes: 4096,
         buffer_limit_bytes: 8192,
         batches_in_flight: 1,
+        detached_shards: 0,
         parked_keys: 0,
         ledger: Ledger::default(),
         error: None,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use assign::{Claim, Observer};
 pub use fence::Fence;
-pub use row::{Owner, Row, State};
+pub use row::{Gap, Owner, Row, State};
 pub use table::{Leases, Renewal};
 
 /// Times of leases.

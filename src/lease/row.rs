@@ -27,6 +27,15 @@ pub enum State {
     },
 }
 
+/// What one replica misses of a shard, because it could no longer be read for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// What was found.
+    pub reason: String,
+    /// When, in milliseconds since 1970.
+    pub found_unix_ms: i64,
+}
+
 /// One shard of one replication: lease, lineage and checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -44,6 +53,8 @@ pub struct Row {
     pub state: State,
     /// Where each replica stands, by its name. A replica that is no longer configured keeps its entry.
     pub checkpoints: BTreeMap<String, Checkpoint>,
+    /// Replicas, by their names, for which it can no longer be read, although it may be for others.
+    pub gaps: BTreeMap<String, Gap>,
     /// When the row may be removed, in seconds since 1970.
     pub expires_unix_s: Option<i64>,
 }
@@ -64,14 +75,39 @@ impl Row {
         self.checkpoints.get(replica).is_some_and(|checkpoint| checkpoint.position.is_end())
     }
 
-    /// Whether the shard can no longer be read for `replica`. A replica that was sought since the gap was found left
-    /// it behind: epochs are times, and later than every gap that was known then.
-    pub fn is_gap_for(&self, replica: &str) -> bool {
-        let State::Gap { found_unix_ms, .. } = self.state else {
-            return false;
-        };
-        let checkpoint = self.checkpoints.get(replica);
-        checkpoint.is_none_or(|it| !it.position.is_end() && it.epoch <= found_unix_ms)
+    /// Why `replica` misses changes of the shard, if it does.
+    pub fn gap_of(&self, replica: &str) -> Option<Gap> {
+        match &self.state {
+            _ if self.is_done_for(replica) => None,
+            State::Gap { reason, found_unix_ms } => {
+                Some(Gap { reason: reason.clone(), found_unix_ms: *found_unix_ms })
+            }
+            State::Open | State::Ended => self.gaps.get(replica).cloned(),
+        }
+    }
+
+    /// All gaps of replicas that lack some of the shard, with their names; without one when it is the same gap for
+    /// each of them.
+    pub fn all_gaps(&self) -> Vec<(Option<&str>, Gap)> {
+        let unfinished = || self.checkpoints.keys().filter(|replica| !self.is_done_for(replica));
+        let gaps: Vec<_> = unfinished()
+            .filter_map(|replica| Some((Some(replica.as_str()), self.gap_of(replica)?)))
+            .collect();
+        match &gaps[..] {
+            [(_, first), others @ ..]
+                if gaps.len() == unfinished().count()
+                    && others.iter().all(|(_, gap)| gap.reason == first.reason) =>
+            {
+                vec![(None, first.clone())]
+            }
+            _ => gaps,
+        }
+    }
+
+    /// Whether it can be read for no replica that lacks some of it.
+    pub fn is_gap(&self) -> bool {
+        let mut unfinished = self.checkpoints.keys().filter(|replica| !self.is_done_for(replica)).peekable();
+        unfinished.peek().is_some() && unfinished.all(|replica| self.gap_of(replica).is_some())
     }
 
     /// Marks the row as ended when every replica has all of the shard.
@@ -105,6 +141,10 @@ impl Row {
         };
         let replicas = self.checkpoints.iter().map(|(name, checkpoint)| (name.clone(), write(checkpoint)));
         set("replicas", Value::Map(replicas.collect()));
+        if !self.gaps.is_empty() {
+            let gaps = self.gaps.iter().map(|(name, gap)| (name.clone(), write_gap(gap)));
+            set("replica_gaps", Value::Map(gaps.collect()));
+        }
         if let Some(expires) = self.expires_unix_s {
             set(control::EXPIRES_AT, Value::integer(expires));
         }
@@ -132,6 +172,17 @@ impl Row {
             let checkpoint = value.as_map().and_then(read).ok_or_else(|| row.wrong("replicas"))?;
             Ok((name.clone(), checkpoint))
         };
+        let gap = |(name, value): (&String, &Value)| {
+            let gap = value.as_map().and_then(read_gap).ok_or_else(|| row.wrong("replica_gaps"))?;
+            Ok((name.clone(), gap))
+        };
+        let gaps = match row.get("replica_gaps") {
+            None => BTreeMap::new(),
+            Some(value) => {
+                let gaps = value.as_map().ok_or_else(|| row.wrong("replica_gaps"))?;
+                gaps.iter().map(gap).collect::<Result<_, control::Error>>()?
+            }
+        };
         Ok(Self {
             shard: shard.into(),
             stream: row.text("stream_arn")?.into(),
@@ -140,6 +191,7 @@ impl Row {
             counter: row.integer("counter")?,
             state,
             checkpoints: replicas.iter().map(checkpoint).collect::<Result<_, control::Error>>()?,
+            gaps,
             expires_unix_s: row.optional_integer(control::EXPIRES_AT),
         })
     }
@@ -193,6 +245,17 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
     })
 }
 
+fn write_gap(gap: &Gap) -> Value {
+    let reason = ("reason".to_owned(), gap.reason.as_str().into());
+    let found = ("found_ms".to_owned(), Value::integer(gap.found_unix_ms));
+    Value::Map([reason, found].into_iter().collect())
+}
+
+fn read_gap(map: &Attributes) -> Option<Gap> {
+    let reason = map.get("reason")?.as_str()?.to_owned();
+    Some(Gap { reason, found_unix_ms: map.get("found_ms")?.as_i64()? })
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use std::sync::Arc;
@@ -235,8 +298,13 @@ pub(super) mod tests {
                 ("\\PC{0,20}", 0..i64::MAX).prop_map(|(reason, found_unix_ms)| State::Gap { reason, found_unix_ms }),
             ],
             checkpoints in prop::collection::btree_map("[a-z]{1,8}", checkpoint(), 0..4),
+            gaps in prop::collection::btree_map("[a-z]{1,8}", ("\\PC{0,20}", 0..i64::MAX), 0..3),
             expires_unix_s in prop::option::of(0..i64::MAX),
         ) -> Row {
+            let gaps = gaps
+                .into_iter()
+                .map(|(name, (reason, found_unix_ms))| (name, Gap { reason, found_unix_ms }))
+                .collect();
             Row {
                 shard: shard.into(),
                 stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
@@ -245,6 +313,7 @@ pub(super) mod tests {
                 counter,
                 state,
                 checkpoints,
+                gaps,
                 expires_unix_s,
             }
         }

@@ -2,55 +2,21 @@
 
 use crate::change::{Change, Op};
 use crate::record::Record;
-use crate::shard::Position;
 
 /// The rule of one replica for one shard.
-#[derive(Debug, Clone)]
-pub struct Router {
-    /// Records up to here are in the replica already.
-    done: Position,
-}
+#[derive(Debug, Clone, Default)]
+pub struct Router {}
 
 // === impl Router ===
 
 impl Router {
-    /// Leaves out what `done`, the replica's checkpoint in the shard, says is applied already. Replicas of one
-    /// shard stand at different records after a restart and are fed by one reader.
-    pub fn new(done: Position) -> Self {
-        Self { done }
-    }
-
-    /// For a shard that is read from this very start: the reader leaves out what is older, and knows better. Through
-    /// an iterator at the latest record everything counts, whatever the clocks say.
-    pub fn read_from(&mut self, start: Position) {
-        if self.done == start && start.from_unix_ms().is_some() {
-            self.done = Position::TrimHorizon;
-        }
-    }
-
     /// The change that `record` means for the replica; `None` when it does not concern it.
     pub fn change(&self, record: &Record) -> Option<Change> {
-        if self.has(record) {
-            return None;
-        }
         let op = match &record.image {
             Some(item) => Op::Put(item.clone()),
             None => Op::Delete,
         };
         Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms })
-    }
-
-    fn has(&self, record: &Record) -> bool {
-        match self.done {
-            Position::TrimHorizon => false,
-            Position::At { .. } | Position::Latest { .. } => {
-                // The service rounds creation times down to the second.
-                let second = |unix_ms: i64| unix_ms.div_euclid(1_000);
-                self.done.from_unix_ms().is_some_and(|from| second(record.created_unix_ms) < second(from))
-            }
-            Position::After(sequence) => record.sequence <= sequence,
-            Position::End => true,
-        }
     }
 }
 
@@ -77,34 +43,12 @@ mod tests {
 
     #[test]
     fn an_image_is_put_as_it_is_and_a_removal_deletes() {
-        let router = Router::new(Position::TrimHorizon);
+        let router = Router::default();
         let image = r#"{"k":{"S":"a"},"n":{"N":"1.0"}}"#;
         let Some(Change { op: Op::Put(item), .. }) = router.change(&record("1", Some(image))) else {
             panic!("expected a put")
         };
         assert_eq!(item.as_bytes(), image.as_bytes());
         assert!(matches!(router.change(&record("2", None)), Some(Change { op: Op::Delete, .. })));
-    }
-
-    #[test]
-    fn what_the_replica_has_is_left_out() {
-        let router = Router::new(Position::After("100".parse().expect("a number")));
-        assert!(router.change(&record("99", None)).is_none());
-        assert!(router.change(&record("100", None)).is_none());
-        assert!(router.change(&record("101", None)).is_some());
-        assert!(Router::new(Position::At { unix_ms: 1_999 }).change(&record("1", None)).is_some());
-        assert!(Router::new(Position::At { unix_ms: 2_000 }).change(&record("1", None)).is_none());
-        assert!(Router::new(Position::End).change(&record("101", None)).is_none());
-    }
-
-    #[test]
-    fn through_the_readers_own_start_everything_counts() {
-        let start = Position::Latest { since_unix_ms: 60_000 };
-        let mut router = Router::new(start);
-        assert!(router.change(&record("1", None)).is_none());
-        router.read_from(Position::TrimHorizon);
-        assert!(router.change(&record("1", None)).is_none(), "read for another replica");
-        router.read_from(start);
-        assert!(router.change(&record("1", None)).is_some(), "a worker's clock is ahead");
     }
 }

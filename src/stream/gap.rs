@@ -95,13 +95,31 @@ fn is_proof(read_through_unix_ms: Option<i64>, now_unix_ms: i64) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct Evidence {
     through_unix_ms: Option<i64>,
+    /// The part of it that silence alone tells.
+    quiet_through_unix_ms: Option<i64>,
     quiet: Option<Quiet>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Quiet {
-    since_unix_ms: i64,
-    pages: u32,
+/// Empty pages in a row, and nothing else, through one chain of iterators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quiet {
+    /// When the first of them was asked for, in milliseconds since 1970.
+    pub since_unix_ms: i64,
+    /// How many there were.
+    pub pages: u32,
+    /// When the latest was asked for, in milliseconds since 1970.
+    pub polled_unix_ms: i64,
+}
+
+// === impl Quiet ===
+
+impl Quiet {
+    /// The time up to which everything counts as read when `pages` empty pages, over `span`, are taken for the tip of
+    /// the shard; `None` while there were fewer.
+    pub fn proves(&self, pages: u32, span: Duration) -> Option<i64> {
+        let lasts = self.polled_unix_ms - self.since_unix_ms >= millis(span);
+        (self.pages >= pages && lasts).then(|| self.polled_unix_ms - millis(span))
+    }
 }
 
 // === impl Evidence ===
@@ -113,7 +131,11 @@ impl Evidence {
             Position::At { unix_ms: from } | Position::Latest { since_unix_ms: from } => Some(from - 1),
             _ => None,
         };
-        Self { through_unix_ms: start.read_through_unix_ms.max(unwanted_unix_ms), quiet: None }
+        Self {
+            through_unix_ms: start.read_through_unix_ms.max(unwanted_unix_ms),
+            quiet_through_unix_ms: None,
+            quiet: None,
+        }
     }
 
     pub(super) fn through_unix_ms(&self) -> Option<i64> {
@@ -128,11 +150,28 @@ impl Evidence {
             self.raise(created_unix_ms - 1);
             return;
         }
-        let quiet = self.quiet.get_or_insert(Quiet { since_unix_ms: polled_unix_ms, pages: 0 });
+        let quiet =
+            self.quiet.get_or_insert(Quiet { since_unix_ms: polled_unix_ms, pages: 0, polled_unix_ms });
         quiet.pages = quiet.pages.saturating_add(1);
-        if quiet.pages >= QUIET_PAGES && polled_unix_ms - quiet.since_unix_ms >= millis(QUIET) {
-            self.raise(polled_unix_ms - millis(QUIET));
+        quiet.polled_unix_ms = polled_unix_ms;
+        if let Some(through) = quiet.proves(QUIET_PAGES, QUIET) {
+            self.quiet_through_unix_ms = self.quiet_through_unix_ms.max(Some(through));
+            self.raise(through);
         }
+    }
+
+    /// The silence that lasts at present.
+    pub(super) fn quiet(&self) -> Option<Quiet> {
+        self.quiet
+    }
+
+    pub(super) fn quiet_through_unix_ms(&self) -> Option<i64> {
+        self.quiet_through_unix_ms
+    }
+
+    /// The next page does not follow the one before: silence begins anew.
+    pub(super) fn interrupt(&mut self) {
+        self.quiet = None;
     }
 
     fn raise(&mut self, unix_ms: i64) {

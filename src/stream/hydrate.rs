@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::dynamo::{self, FETCH_KEYS_MAX, Fetched};
 use crate::fault::{Directive, Fault, Stage, Width, directive};
@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::record::{Kind, Record};
 
 use super::recovery::Recovery;
-use super::{Event, Source, gap};
+use super::{Source, gap};
 
 /// What hydration did to a page.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,6 @@ pub(super) async fn hydrate(
     source: &Source,
     records: &mut Vec<Record>,
     recovery: &mut Recovery,
-    events: &mpsc::Sender<Event>,
 ) -> Result<Hydrated, gap::Reason> {
     let mut hydrated = Hydrated { superseded: keep_last_of_each_key(records), bytes: 0 };
     // Indexes of records without an item yet.
@@ -55,14 +54,14 @@ pub(super) async fn hydrate(
                 }
                 if !again.is_empty() {
                     open.extend(again);
-                    recovery.wait(unprocessed(&source.table), Directive::SlowDown, events).await;
+                    sleep(recovery.failed(unprocessed(&source.table), Directive::SlowDown)).await;
                 }
             }
             Err(error) => {
                 open.extend(asked);
                 match directive(error.fault, Stage::Read) {
                     Directive::Gap => return Err(gap::Reason::TableMissing),
-                    directive => recovery.wait(error, directive, events).await,
+                    directive => sleep(recovery.failed(error, directive)).await,
                 }
             }
         }

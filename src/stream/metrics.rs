@@ -51,7 +51,8 @@ impl Metrics {
         self.last_poll_unix_ms.fetch_max(polled_unix_ms, Ordering::Relaxed);
     }
 
-    pub(super) fn held_back(&self, waited: Duration) {
+    /// Counts time that was spent waiting for room.
+    pub fn held_back(&self, waited: Duration) {
         let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
         self.backpressure_nanos.fetch_add(nanos, Ordering::Relaxed);
     }

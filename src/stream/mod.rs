@@ -1,25 +1,24 @@
 //! Reads a stream: one shard into pages of records, and the stream's description into a lineage of shards.
 //!
 //! ```text
-//!            room in every budget          page              Event::Page
-//!  Budget ──────────────────────> poll ──────────> cursor ─────────────────> owner
-//!                                  ^  │ fault        │ keys only
-//!                         Recovery └──┘              └──> hydrate (consistent reads) ──┘
+//!              owner: due, room                     Page
+//!   Reader <──────────────────── poll ──> cursor ──────────> owner
+//!                                 ^ │ fault  │ keys only
+//!                        Recovery └─┘        └──> hydrate (consistent reads) ──┘
 //! ```
 //!
-//! A [`Reader`] polls one shard. Before each `GetRecords` it reserves room for a page in the budget of every
-//! replica that it feeds; where there is none at once it forgets its iterator, waits, and takes a new one after
-//! the last record it read. So a slow replica holds back the reading of its source and nothing else, and what
-//! is in memory is always counted. A page goes out whole, with the position after it and its reservations.
+//! A [`Reader`] is one cursor over one shard. It takes no decision of its own about when to read: its owner asks for
+//! the next page when it is [`due`](Reader::due) and when there is room for it, which the owner reserved before
+//! (I7). Where the owner had to wait for room it lets the reader forget its iterator, so that nobody holds one while
+//! waiting. A [`Place`] says how far a reader is, and whether one can go on where another stands.
 //!
 //! What holds:
 //!
-//! - Records of a page are sent before its iterator is looked at, so the last page of a shard loses nothing.
-//!   [`Stop::End`] says that a page came without a next iterator and was sent.
-//! - Reported positions only move forward, and only over records that were sent or counted as skipped.
-//! - What can no longer be read is a [`Stop::Gap`], never an end. [`gap`] holds the one decision.
+//! - The last page of a shard carries its records: [`Page::is_last`] says that nothing follows it.
+//! - Positions only move forward, and only over records that were given out or counted as skipped.
+//! - What can no longer be read is a [`Polled::Gap`], never an end. [`gap`] holds the one decision.
 //! - Faults are retried for ever, by the program's one table ([`crate::fault::directive`]); only a gap, the
-//!   end and the owner stop a reader. All waiting ends at once when the owner cancels or drops the receiver.
+//!   end and the owner stop a reader. A poll may be dropped at any time together with its reader.
 //!
 //! A [`Describer`] lists shards under the API's rate limit, and a [`Lineage`] merges its pages.
 
@@ -30,6 +29,7 @@ mod hydrate;
 mod lineage;
 mod metrics;
 mod pace;
+mod place;
 mod reader;
 mod recovery;
 #[cfg(test)]
@@ -38,18 +38,16 @@ mod script;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use crate::budget::Reservation;
 use crate::dynamo::{self, StreamArn, Streams, Tables};
 use crate::fault::Directive;
 use crate::record::{Record, View};
 use crate::shard::Position;
 
 pub use describer::Describer;
-pub use gap::Reason as GapReason;
+pub use gap::{Quiet, Reason as GapReason};
 pub use lineage::{Lineage, Sync};
 pub use metrics::Metrics;
+pub use place::Place;
 pub use reader::Reader;
 
 /// How long the service keeps a record (Developer Guide, "Change data capture for DynamoDB Streams"). Older ones
@@ -108,48 +106,46 @@ pub struct Start {
     pub read_through_unix_ms: Option<i64>,
 }
 
-/// What a reader tells its owner.
+/// What came of one poll.
 #[derive(Debug)]
-pub enum Event {
-    /// One poll succeeded. Empty pages are sent too: they prove that the shard can be read.
-    Page {
-        /// The records, oldest first. Where the view carries no new image they are hydrated: `image` is the
-        /// item as it is now, `kind` is `Modify` or, where there is none, `Remove`, and of several records of
-        /// one key only the last is there.
-        records: Vec<Record>,
-        /// The position after this page: `After` the last record that `GetRecords` gave, skipped ones included,
-        /// or the position before it when there was none. It is never `End`; [`Stop::End`] says that.
-        position: Position,
-        /// Time of day before the call was sent, in milliseconds since 1970: an empty page says something
-        /// about records made before it, never about later ones.
-        polled_unix_ms: i64,
-        /// One for each budget, in their order, of the bytes that the records keep alive and [`CHANGE_BYTES`] for each; none when
-        /// `records` is empty.
-        reservations: Vec<Reservation>,
-        /// Records that were read and are not in `records`: older than the start, at or before the position
-        /// before this page, or (hydrated pages) superseded by a later one of the same key in this page.
-        skipped: u64,
-    },
-    /// A fault that is being retried. The next page says that it is over. Repeated at most every ten seconds
-    /// while the same fault lasts.
-    Trouble(dynamo::Error, Directive),
-}
-
-/// Why a reader stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// The shard is closed, and all its records were sent.
-    End,
+pub enum Polled {
+    /// It succeeded. Pages may be empty: they prove that the shard can be read.
+    Page(Page),
+    /// A fault, which was told if it is worth it; the reader is due again after a pause.
+    Failed,
     /// Records can no longer be read.
     Gap(GapReason),
-    /// The owner wanted it, or dropped the receiver.
-    Cancelled,
 }
 
-/// A channel for a reader's events: one page waits in it while the owner works on another, so that calls and
-/// work overlap, and no more.
-pub fn events() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(1)
+/// What one successful poll brought.
+#[derive(Debug)]
+pub struct Page {
+    /// The records, oldest first. Where the view carries no new image they are hydrated: `image` is the
+    /// item as it is now, `kind` is `Modify` or, where there is none, `Remove`, and of several records of
+    /// one key only the last is there.
+    pub records: Vec<Record>,
+    /// The position after this page: `After` the last record that `GetRecords` gave, skipped ones included,
+    /// or the position before it when there was none. It is never `End`; `is_last` says that.
+    pub position: Position,
+    /// Memory that the records keep alive, and [`CHANGE_BYTES`] for each.
+    pub held_bytes: usize,
+    /// Records that were read and are not in `records`: older than the start, at or before the position
+    /// before this page, or (hydrated pages) superseded by a later one of the same key in this page.
+    pub skipped: u64,
+    /// How long the shard has given nothing, this page included.
+    pub quiet: Option<Quiet>,
+    /// Whether the shard is closed and this was its last page.
+    pub is_last: bool,
+}
+
+/// A fault that is being retried. The next page says that it is over. Told again at most every ten seconds while the
+/// same fault lasts.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What failed.
+    pub error: dynamo::Error,
+    /// What is done about it.
+    pub directive: Directive,
 }
 
 // === impl Config ===

@@ -1,7 +1,7 @@
 //! One replica as a shard sees it: where its changes go and how far they are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -36,10 +36,23 @@ pub(super) struct Feed {
     /// Which replica of the shard this is.
     index: usize,
     router: Router,
+    /// After what was handed over. Where the live cursor is behind this, its records are left out up to here.
+    delivered: Position,
     frontier: Frontier,
     fence: Fence,
     acks: mpsc::UnboundedSender<Ack>,
-    applied_through: Arc<Moment>,
+    seen: Arc<Seen>,
+    is_started: bool,
+    is_over: bool,
+}
+
+/// What others see of a feed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The time up to which everything is applied, in milliseconds since 1970.
+    pub(super) applied_through: Moment,
+    /// Whether the replica is read for by itself, because it is behind the others or has no room.
+    pub(super) detached: AtomicBool,
 }
 
 /// A time that one task sets and others read; unknown at first.
@@ -86,9 +99,12 @@ impl Feed {
         acks: mpsc::UnboundedSender<Ack>,
     ) -> Self {
         let feed = Self {
-            router: Router::new(from.position),
+            router: Router::default(),
+            delivered: from.position,
             frontier: Frontier::new(from),
-            applied_through: Arc::default(),
+            seen: Arc::default(),
+            is_started: false,
+            is_over: false,
             channel,
             index,
             fence,
@@ -98,9 +114,33 @@ impl Feed {
         feed
     }
 
-    /// Where the reader of the shard starts, which feeds other replicas too.
-    pub(super) fn read_from(&mut self, start: Position) {
-        self.router.read_from(start);
+    /// May be read for now, by what was reached in the parent. Returns where from, the first time.
+    pub(super) fn start(&mut self, parent: Option<&Checkpoint>) -> Option<Checkpoint> {
+        if std::mem::replace(&mut self.is_started, true) {
+            return None;
+        }
+        let mut from = *self.frontier.reached();
+        if let Some(parent) = parent {
+            from.inherit(parent);
+        }
+        self.frontier = Frontier::new(from);
+        self.show();
+        Some(from)
+    }
+
+    /// Nothing more can be read for it.
+    pub(super) fn stop(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Whether nothing more is to be read for it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether its end is durable, or it is known that it will never come to it.
+    pub(super) fn is_decided(&self) -> bool {
+        self.is_over && (self.is_settled() || !self.delivered.is_end())
     }
 
     /// Hands a page's records over, up to `position`.
@@ -110,8 +150,13 @@ impl Feed {
         position: Position,
         reservation: Option<Reservation>,
     ) {
-        let changes: Vec<_> = records.iter().filter_map(|record| self.router.change(record)).collect();
+        let new = &records[self.delivered_of(records)..];
+        let changes: Vec<_> = new.iter().filter_map(|record| self.router.change(record)).collect();
         self.channel.gauges.routed(records.len() as u64, (records.len() - changes.len()) as u64);
+        if position > self.delivered {
+            self.delivered = position;
+            self.is_over = position.is_end();
+        }
         let newest_unix_ms = records.iter().map(|record| record.created_unix_ms).max();
         let number = self.frontier.admit(position, newest_unix_ms);
         if changes.is_empty() {
@@ -151,17 +196,32 @@ impl Feed {
         (&self.channel.replica, self.frontier.reached())
     }
 
-    /// Where the time up to which everything is applied can be read.
-    pub(super) fn applied_through(&self) -> Arc<Moment> {
-        Arc::clone(&self.applied_through)
+    /// The way to its replica's writer.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
-    /// The memory that pages for this replica take.
-    pub(super) fn budget(&self) -> Budget {
-        self.channel.budget.clone()
+    /// The replica's name.
+    pub(super) fn name(&self) -> &str {
+        &self.channel.replica
+    }
+
+    /// What others see of it.
+    pub(super) fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
+    }
+
+    /// How many of a page's first records were handed over before. Only a replica that was ahead of the others when it
+    /// joined them has any: the first record tells.
+    fn delivered_of(&self, records: &[Record]) -> usize {
+        let was_delivered = |record: &Record| Position::After(record.sequence) <= self.delivered;
+        match records.first() {
+            Some(first) if was_delivered(first) => records.partition_point(was_delivered),
+            _ => 0,
+        }
     }
 
     fn show(&self) {
-        self.applied_through.set(self.frontier.reached().applied_through_unix_ms);
+        self.seen.applied_through.set(self.frontier.reached().applied_through_unix_ms);
     }
 }

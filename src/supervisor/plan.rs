@@ -30,17 +30,41 @@ pub(super) struct Replicas {
     pub(super) start: Start,
 }
 
-/// Where a shard stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a shard stands for one replica, or for all of them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Every replica has all of it.
+    /// The replica has all of it; together: every one.
     Done,
-    /// It can no longer be read.
+    /// It can no longer be read; together: for no replica that lacks some of it.
     Gap,
-    /// Its parent's end is not durable yet in a replica that still needs this one.
+    /// Its parent's end is not durable yet in the replica; together: in none that still needs this one.
     Waiting,
-    /// It can be read.
+    /// It can be read; together: for one replica at least.
     Ready,
+}
+
+/// What the task of a shard may do for each replica, by its name.
+pub(super) type Orders = BTreeMap<String, Order>;
+
+/// What the task of a shard may do for one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Reads nothing for it.
+    Hold,
+    /// Reads for it.
+    Run {
+        /// What was reached in the parent, where that is known.
+        parent: Option<Checkpoint>,
+    },
+}
+
+// === impl Order ===
+
+impl Order {
+    /// Whether it may be read for the replica.
+    pub(super) fn runs(self) -> bool {
+        matches!(self, Self::Run { .. })
+    }
 }
 
 /// How long an ended shard's row stays after its children are running: twice the time a shard is listed, so that
@@ -81,6 +105,7 @@ impl Replicas {
             counter: 0,
             state: State::Open,
             checkpoints: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             expires_unix_s: None,
         };
         let parent = shard.parent.as_ref().and_then(|parent| rows.get(parent));
@@ -119,46 +144,59 @@ impl Replicas {
 
     /// Where the shard of `row` stands among the others.
     pub(super) fn standing(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, lineage: &Lineage) -> Standing {
-        if self.has_all_of(row) {
+        let of = |replica: &String| self.standing_of(replica, row, rows, lineage);
+        let all: Vec<_> = self.names.iter().map(of).filter(|standing| *standing != Standing::Done).collect();
+        let has = |standing| all.contains(&standing);
+        match () {
+            () if all.is_empty() => Standing::Done,
+            () if has(Standing::Ready) => Standing::Ready,
+            () if has(Standing::Waiting) => Standing::Waiting,
+            () => Standing::Gap,
+        }
+    }
+
+    /// Where the shard of `row` stands for one replica: what the others lack, or can no longer get, is nothing to it.
+    pub(super) fn standing_of(
+        &self,
+        replica: &str,
+        row: &Row,
+        rows: &BTreeMap<ShardId, Row>,
+        lineage: &Lineage,
+    ) -> Standing {
+        if row.is_done_for(replica) {
             return Standing::Done;
         }
-        if matches!(row.state, State::Gap { .. }) {
+        if row.gap_of(replica).is_some() {
             return Standing::Gap;
         }
         let Some(parent) = &row.parent else {
             return Standing::Ready;
         };
-        let Some(parent) = rows.get(parent) else {
+        let may_start = match rows.get(parent) {
+            Some(parent) => parent.is_done_for(replica),
             // A parent that is listed is about to get its row. One that was never tracked does not block: it was
             // trimmed before the replication began.
-            return match lineage.get(parent) {
-                Some(_) => Standing::Waiting,
-                None => Standing::Ready,
-            };
+            None => lineage.get(parent).is_none(),
         };
-        let needs_it = |replica: &&String| !row.is_done_for(replica);
-        match self.names.iter().filter(needs_it).all(|replica| parent.is_done_for(replica)) {
-            true => Standing::Ready,
-            false => Standing::Waiting,
-        }
+        if may_start { Standing::Ready } else { Standing::Waiting }
     }
 
-    /// A row about to be read, with what its parent proves: a child's records were all made after its parent's
-    /// end, so a replica that has all of the parent has everything up to then.
-    pub(super) fn inherit(&self, row: &mut Row, rows: &BTreeMap<ShardId, Row>) {
-        let Some(parent) = row.parent.as_ref().and_then(|parent| rows.get(parent)) else {
-            return;
+    /// What the task of `row`'s shard may do.
+    pub(super) fn orders(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, lineage: &Lineage) -> Orders {
+        let order = |replica: &String| match self.standing_of(replica, row, rows, lineage) {
+            Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
+            Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
         };
-        for (replica, checkpoint) in &mut row.checkpoints {
-            let Some(before) = parent.checkpoints.get(replica).filter(|before| before.position.is_end())
-            else {
-                continue;
-            };
-            checkpoint.applied_through_unix_ms =
-                checkpoint.applied_through_unix_ms.max(before.applied_through_unix_ms);
-            if row.counter == 0 && checkpoint.position == Position::TrimHorizon {
-                // All of a child that was never held is wanted, however late it was found.
-                checkpoint.read_through_unix_ms = before.read_through_unix_ms;
+        self.names.iter().map(|replica| (replica.clone(), order(replica))).collect()
+    }
+
+    /// A row about to be read, with what its parent's end proves.
+    pub(super) fn inherit(&self, row: &mut Row, rows: &BTreeMap<ShardId, Row>) {
+        for replica in &self.names {
+            if let Some(parent) = parents_end(row, replica, rows)
+                && let Some(checkpoint) = row.checkpoints.get_mut(replica)
+            {
+                checkpoint.inherit(parent);
             }
         }
     }
@@ -183,6 +221,12 @@ impl Replicas {
             .all(|child| rows.get(&child.id).is_some_and(runs))
             .then_some(now_unix_ms / 1_000 + ENDED_ROW_SECONDS)
     }
+}
+
+/// What `replica` reached in the parent of `row`'s shard, if that is its end.
+fn parents_end<'a>(row: &Row, replica: &str, rows: &'a BTreeMap<ShardId, Row>) -> Option<&'a Checkpoint> {
+    let parent = rows.get(row.parent.as_ref()?)?;
+    parent.checkpoints.get(replica).filter(|reached| reached.position.is_end())
 }
 
 #[cfg(test)]
@@ -215,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_waits_for_its_parents_end_in_every_replica_that_needs_it() {
+    fn a_child_starts_for_each_replica_at_its_parents_end_there() {
         let replicas = replicas(&["a", "b"], &["a", "b"], Start::TrimHorizon);
         let mut rows = BTreeMap::new();
         let (mut parent, mut child) = (
@@ -234,12 +278,14 @@ mod tests {
             Standing::Waiting,
             "a parent that is listed has no row yet"
         );
-        for (replica, expected) in [("a", Standing::Waiting), ("b", Standing::Ready)] {
+        for (replica, expected) in [("a", [true, false]), ("b", [true, true])] {
             rows.insert(parent.shard.clone(), parent.clone());
-            assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), Standing::Waiting);
             end(&mut parent, replica);
             rows.insert(parent.shard.clone(), parent.clone());
-            assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), expected);
+            assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), Standing::Ready);
+            let orders = replicas.orders(&child, &rows, &Lineage::new());
+            assert_eq!(["a", "b"].map(|replica| orders[replica].runs()), expected);
+            assert_eq!(orders["a"], Order::Run { parent: Some(parent.checkpoints["a"]) });
         }
         replicas.inherit(&mut child, &rows);
         assert_eq!(child.checkpoints["a"].applied_through_unix_ms, Some(4_000));
@@ -291,6 +337,36 @@ mod tests {
             replicas.standing(&row(&replicas, &shard("c", Some("p"), false)), &rows, &Lineage::new()),
             Standing::Waiting
         );
+    }
+
+    #[test]
+    fn a_gap_of_one_replica_is_its_own() {
+        let replicas = replicas(&["a", "b"], &[], Start::TrimHorizon);
+        let mut parent = row(&replicas, &shard("p", None, true));
+        let gap = crate::lease::Gap { reason: "trimmed".to_owned(), found_unix_ms: 1 };
+        parent.gaps.insert("b".to_owned(), gap);
+        assert_eq!(replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()), Standing::Ready);
+        let runs = |row: &Row, rows: &BTreeMap<ShardId, Row>| {
+            let orders = replicas.orders(row, rows, &Lineage::new());
+            ["a", "b"].map(|replica| orders[replica].runs())
+        };
+        assert_eq!(runs(&parent, &BTreeMap::new()), [true, false]);
+        end(&mut parent, "a");
+        assert_eq!(replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()), Standing::Gap);
+        let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
+        let child = row(&replicas, &shard("c", Some("p"), false));
+        assert_eq!(runs(&child, &rows), [true, false]);
+    }
+
+    #[test]
+    fn a_replica_that_comes_later_holds_no_child_back_for_the_others() {
+        let both = replicas(&["a", "b"], &["b"], Start::TrimHorizon);
+        let mut parent = row(&both, &shard("p", None, true));
+        end(&mut parent, "a");
+        let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
+        let child = row(&both, &shard("c", Some("p"), false));
+        let orders = both.orders(&child, &rows, &Lineage::new());
+        assert!(orders["a"].runs() && !orders["b"].runs());
     }
 
     #[test]

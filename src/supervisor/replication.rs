@@ -3,6 +3,7 @@
 mod desired;
 mod leases;
 mod lineage;
+mod orders;
 mod sheet;
 mod start;
 
@@ -19,7 +20,7 @@ use super::board::Board;
 use super::desired::Known;
 use super::feed::Channel;
 use super::plan::Replicas;
-use super::shard::{Exit, Live};
+use super::shard::{Exit, Live, Report};
 use super::status;
 use super::sync::{self, Found};
 use crate::backoff::Backoff;
@@ -73,6 +74,8 @@ struct Running {
     observer: Observer,
     shards: Tasks<(ShardId, Exit)>,
     live: HashMap<ShardId, Live>,
+    /// What the tasks of shards tell while they run.
+    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
     /// Shards whose start was decided by this process.
     decided: HashSet<ShardId>,
     /// Parents that can be read and are not listed, with the listings they were missing from.
@@ -146,6 +149,7 @@ impl Running {
             observer: Observer::default(),
             shards: Tasks::new(),
             live: HashMap::new(),
+            reports: mpsc::unbounded_channel(),
             decided: HashSet::new(),
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
@@ -174,6 +178,7 @@ impl Running {
                 () = drain.cancelled() => break,
                 // 2. An ended shard lets its children start.
                 Some((shard, exit)) = self.shards.next() => self.ended(&shard, exit).await,
+                Some(report) = self.reports.1.recv() => self.reported(report).await,
                 // 3. What is found of the source.
                 Some(found) = looks.recv() => match found {
                     Found::Page(page) => self.listed(&page.shards).await,

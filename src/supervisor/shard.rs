@@ -3,27 +3,37 @@
 //! ```text
 //!   settle ──> reading ──> end read ──────> all settled ──> end durable ──> children
 //!                 │                              ^
-//!                 ├── drain, or a gap ───────────┘ (lease released, nothing read any more)
+//!                 ├── drain, nothing to read ────┘ (lease released, nothing read any more)
 //!                 └── lease lost ──> nothing more is written, at once
 //! ```
+//!
+//! All of it is per replica: each may be read for as the replication orders, is on the live cursor or on the catch-up
+//! cursor ([`cursors`]), and comes to its own end or gap. So what one of them lacks keeps nothing from the others:
+//! children are found and start for a replica as soon as the end is durable in that one. The task ends when nothing
+//! may be read for anybody; for whoever still waits for a parent the lease is taken anew.
 
+mod cursors;
+mod reading;
 mod renewal;
+mod room;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::feed::{Channel, Feed, Moment};
+use self::reading::{News, Reading};
+use super::feed::{Channel, Feed, Seen};
+use super::plan::{Order, Orders};
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;
 use crate::lease::{self, Fence, Leases, Row, State};
 use crate::shard::{Position, Shard};
-use crate::stream::{self, Describer, Event, Reader, Source, Stop, gap};
+use crate::stream::{self, Describer, GapReason, Page, Quiet, Source, Trouble, gap};
 use crate::task::Tasks;
 use crate::telemetry;
 
@@ -47,7 +57,12 @@ pub(super) struct Parts {
     pub(super) reader: stream::Config,
     pub(super) source: Source,
     pub(super) describer: Arc<Describer>,
+    /// The replicas that lack some of the shard.
     pub(super) channels: Vec<Channel>,
+    /// What may be done for each of them at first.
+    pub(super) orders: Orders,
+    /// Where to tell of what others wait for while the shard is still being read.
+    pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) clock: Clock,
     pub(super) metrics: telemetry::Source,
     pub(super) drain: CancellationToken,
@@ -55,11 +70,21 @@ pub(super) struct Parts {
     pub(super) grace: Duration,
 }
 
+/// A shard that is still being read has ended, or cannot be read on, for some of its replicas.
+pub(super) struct Report {
+    /// Its row, as the control table holds it.
+    pub(super) row: Row,
+    /// Its children, as far as they could be found by now.
+    pub(super) children: Vec<Shard>,
+}
+
 /// What others see of a running shard.
 #[derive(Clone)]
 pub(super) struct Live {
-    /// How far each replica is, by its name.
-    pub(super) applied_through: Vec<(String, Arc<Moment>)>,
+    /// What is to be seen of each replica, by its name.
+    pub(super) feeds: Vec<(String, Arc<Seen>)>,
+    /// What may be done for each replica.
+    pub(super) orders: watch::Sender<Orders>,
     /// The right to write what is read.
     pub(super) fence: Fence,
     /// What its reader does.
@@ -72,10 +97,11 @@ pub(super) struct Live {
 
 /// Why a shard's task ended.
 pub(super) enum Exit {
-    /// Its end is durable everywhere; its children, as far as they could be found.
+    /// Its end is durable in some replica, and nothing may be read for the others now; its children, as far as they
+    /// could be found.
     Ended(Row, Vec<Shard>),
-    /// Its records can no longer be read.
-    Gap(Row),
+    /// Nothing may be read for any replica, and none came to the end.
+    Idle(Row),
     /// It was drained, and the lease given back.
     Released(Row),
     /// The lease is not held any more, or nobody knows.
@@ -92,31 +118,42 @@ pub(super) struct Task {
     describer: Arc<Describer>,
     feeds: Vec<Feed>,
     acks: mpsc::UnboundedReceiver<Ack>,
+    orders: watch::Receiver<Orders>,
+    reports: mpsc::UnboundedSender<Report>,
+    /// How many replicas had come to their end or to a gap when that was reported last.
+    reported: usize,
+    /// The children being listed while some replicas are still read for.
+    listing: Tasks<Vec<Shard>>,
+    children: Option<Vec<Shard>>,
     clock: Clock,
     metrics: telemetry::Source,
     drain: CancellationToken,
+    /// Ends the reading, and nothing else.
+    stop: CancellationToken,
     grace: Duration,
     reading: Arc<stream::Metrics>,
     counted: (u64, u64, Duration),
-    quiet: Option<Quiet>,
     drain_ends: Option<Instant>,
     trouble: Arc<Mutex<Option<String>>>,
     in_trouble: bool,
 }
 
-/// Empty polls in a row.
-#[derive(Clone, Copy)]
-struct Quiet {
-    since_unix_ms: i64,
-    polls: u32,
-}
-
 /// A shard's task before it runs.
 pub(super) struct Built {
     task: Task,
-    reader: Reader,
+    reading: Reading,
     settle: Duration,
-    channels: Vec<Channel>,
+    news: mpsc::Receiver<News>,
+    troubles: mpsc::Receiver<Trouble>,
+}
+
+// === impl Live ===
+
+impl Live {
+    /// What is to be seen of one replica; `None` for one that had all of the shard before.
+    pub(super) fn seen(&self, replica: &str) -> Option<&Seen> {
+        self.feeds.iter().find(|(name, _)| name == replica).map(|(_, seen)| &**seen)
+    }
 }
 
 // === impl Built ===
@@ -124,40 +161,33 @@ pub(super) struct Built {
 impl Built {
     pub(super) fn new(parts: Parts) -> (Self, Live) {
         let (sender, acks) = mpsc::unbounded_channel();
-        let channels = parts.channels.clone();
-        let mut feeds: Vec<_> = parts
-            .channels
-            .into_iter()
-            .enumerate()
-            .map(|(index, channel)| {
-                let from = parts.row.checkpoints[&channel.replica];
-                Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
-            })
-            .collect();
-        let start = start(&feeds, parts.is_fresh);
-        for feed in &mut feeds {
-            feed.read_from(start.position);
-        }
+        let feed = |(index, channel): (usize, Channel)| {
+            let from = parts.row.checkpoints[&channel.replica];
+            Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
+        };
+        let feeds: Vec<_> = parts.channels.into_iter().enumerate().map(feed).collect();
         let reading: Arc<stream::Metrics> = Arc::default();
-        let reader = Reader::new(
-            &parts.reader,
-            parts.source.clone(),
-            parts.row.shard.clone(),
-            start,
-            feeds.iter().map(Feed::budget).collect(),
-            parts.clock,
-            parts.drain.child_token(),
-        )
-        .with_metrics(Arc::clone(&reading));
+        let (orders, ordered) = watch::channel(parts.orders);
         let live = Live {
-            applied_through: feeds
-                .iter()
-                .map(|feed| (feed.reached().0.to_owned(), feed.applied_through()))
-                .collect(),
+            feeds: feeds.iter().map(|feed| (feed.name().to_owned(), feed.seen())).collect(),
+            orders,
             fence: parts.fence.clone(),
             reading: Arc::clone(&reading),
             started_unix_ms: parts.clock.unix_ms(),
             trouble: Arc::default(),
+        };
+        // A page waits there while the task works on another, so that calls and work overlap, and no more.
+        let (tell, news) = mpsc::channel(1);
+        let (told, troubles) = mpsc::channel(1);
+        let cursors = reading::Parts {
+            shard: parts.row.shard.clone(),
+            config: parts.reader,
+            source: parts.source.clone(),
+            clock: parts.clock,
+            is_fresh: parts.is_fresh,
+            metrics: Arc::clone(&reading),
+            troubles: told,
+            replicas: feeds.iter().map(to_read).collect(),
         };
         let settle = if parts.settles { parts.lease.settle() } else { Duration::ZERO };
         let task = Task {
@@ -169,74 +199,60 @@ impl Built {
             describer: parts.describer,
             feeds,
             acks,
+            orders: ordered,
+            reports: parts.reports,
+            reported: 0,
+            listing: Tasks::new(),
+            children: None,
             clock: parts.clock,
             metrics: parts.metrics,
+            stop: parts.drain.child_token(),
             drain: parts.drain,
             grace: parts.grace,
             reading,
             counted: (0, 0, Duration::ZERO),
-            quiet: None,
             drain_ends: None,
             trouble: Arc::clone(&live.trouble),
             in_trouble: false,
         };
-        (Self { task, reader, settle, channels }, live)
+        (Self { task, reading: Reading::new(cursors, tell), settle, news, troubles }, live)
     }
 
     pub(super) async fn run(self) -> Exit {
-        let Self { mut task, reader, settle, channels } = self;
-        let (sender, events) = stream::events();
+        let Self { mut task, reading: cursors, settle, news, troubles } = self;
         let mut reading = Tasks::new();
-        let drain = task.drain.clone();
+        let (stop, orders) = (task.stop.clone(), task.orders.clone());
         reading.spawn(tracing::Span::current(), async move {
-            let prepared = async {
+            let read = async {
                 sleep(settle).await;
-                for channel in &channels {
-                    channel.know_parked().await;
-                }
+                cursors.run(orders).await;
             };
             tokio::select! {
                 biased;
-                () = drain.cancelled() => Stop::Cancelled,
-                () = prepared => reader.run(sender).await,
+                () = stop.cancelled() => {}
+                () = read => {}
             }
         });
-        let exit = task.follow(reading, events).await;
+        let exit = task.follow(reading, news, troubles).await;
         task.fence.revoke();
         exit
-    }
-}
-
-/// Where the one reader of all feeds begins. Positions of different kinds cannot be compared without asking the
-/// service; the shard is read from its oldest record then, and each feed leaves out what it has.
-fn start(feeds: &[Feed], fresh: bool) -> stream::Start {
-    let unfinished: Vec<_> =
-        feeds.iter().map(|feed| *feed.reached().1).filter(|reached| !reached.position.is_end()).collect();
-    let earliest = |left, right| match (left, right) {
-        (Position::After(left), Position::After(right)) => Position::After(left.min(right)),
-        _ if left == right => left,
-        _ => Position::TrimHorizon,
-    };
-    let positions = unfinished.iter().map(|reached| reached.position);
-    let through = unfinished.iter().map(|reached| reached.read_through_unix_ms).min();
-    stream::Start {
-        position: positions.reduce(earliest).unwrap_or(Position::End),
-        fresh,
-        read_through_unix_ms: through,
     }
 }
 
 // === impl Task ===
 
 impl Task {
-    async fn follow(&mut self, mut reading: Tasks<Stop>, mut events: mpsc::Receiver<Event>) -> Exit {
+    async fn follow(
+        &mut self,
+        mut reading: Tasks<()>,
+        mut news: mpsc::Receiver<News>,
+        mut troubles: mpsc::Receiver<Trouble>,
+    ) -> Exit {
         let mut renew = self.renewals();
-        let mut stopped = None;
+        self.obey();
         loop {
-            if let Some(stop) = stopped
-                && self.feeds.iter().all(Feed::is_settled)
-            {
-                return self.finish(stop).await;
+            if reading.is_empty() && self.feeds.iter().all(Feed::is_settled) {
+                return self.finish().await;
             }
             if self.drain_ends.is_some_and(|at| at <= Instant::now()) {
                 return self.give_up().await;
@@ -244,36 +260,61 @@ impl Task {
             tokio::select! {
                 biased;
                 // 1. What is durable makes room and moves the frontier.
-                Some(ack) = self.acks.recv() => match ack.durable {
-                    true => self.feeds[ack.replica].settle(ack.lot),
-                    // Nobody writes it any more, and no checkpoint could ever pass it.
-                    false => {
+                Some(ack) = self.acks.recv() => {
+                    // What is given up nobody writes any more, and no checkpoint could ever pass it.
+                    if !ack.durable {
                         warn!("changes were given up: read again from the checkpoint");
                         return Exit::Lost;
                     }
-                },
+                    self.feeds[ack.replica].settle(ack.lot);
+                    if self.has_news() && !self.renew().await {
+                        return Exit::Lost;
+                    }
+                }
                 // 2. The lease must not run out over work.
                 _ = renew.tick() => {
                     if !self.renew().await {
                         return Exit::Lost;
                     }
                 }
-                // 3. A drain stops reading; the reader sees the same token.
+                // 3. A drain stops reading; the reader sees a token of the same.
                 () = self.drain.cancelled(), if self.drain_ends.is_none() => {
                     self.drain_ends = Some(Instant::now() + self.grace);
                 }
-                // 4. Pages, all of them before the reader's last word.
-                Some(event) = events.recv() => self.take(event),
-                Some(stop) = reading.next() => {
-                    // A page may have come between the look for one and the reader's last word.
-                    while let Ok(event) = events.try_recv() {
-                        self.take(event);
+                Ok(()) = self.orders.changed() => self.obey(),
+                // 4. What is read, all of it before the reading's end is seen.
+                Some(news) = news.recv() => {
+                    self.take(news);
+                    if self.has_news() && !self.renew().await {
+                        return Exit::Lost;
                     }
-                    stopped = Some(stop);
-                    self.stopped(stop).await;
                 }
+                Some(()) = reading.next() => {
+                    // Something may have come between the look for it and the end.
+                    while let Ok(news) = news.try_recv() {
+                        self.take(news);
+                    }
+                }
+                Some(trouble) = troubles.recv() => self.meet(&trouble),
+                Some(children) = self.listing.next() => self.report(children),
                 () = sleep(Duration::from_millis(200)), if self.drain_ends.is_some() => {}
             }
+        }
+    }
+
+    /// Lets feeds start that may, and stops reading when nothing may be read for anybody.
+    fn obey(&mut self) {
+        let orders = self.orders.borrow_and_update().clone();
+        for feed in &mut self.feeds {
+            if let Some(Order::Run { parent }) = orders.get(feed.name())
+                && let Some(from) = feed.start(parent.as_ref())
+            {
+                self.row.checkpoints.insert(feed.name().to_owned(), from);
+            }
+        }
+        let runs = |feed: &Feed| !feed.is_over() && orders.get(feed.name()).copied().is_some_and(Order::runs);
+        if !self.feeds.iter().any(runs) {
+            self.stop.cancel();
         }
     }
 
@@ -283,53 +324,59 @@ impl Task {
         renew
     }
 
-    fn take(&mut self, event: Event) {
-        let (records, position, polled_unix_ms, mut reservations) = match event {
-            Event::Page { records, position, polled_unix_ms, reservations, .. } => {
-                (records, position, polled_unix_ms, reservations.into_iter())
+    fn take(&mut self, news: News) {
+        match news {
+            News::Page { page, to } => {
+                self.count();
+                if self.in_trouble {
+                    self.show_trouble(None);
+                }
+                let Page { records, position, quiet, .. } = page;
+                for (replica, reservation) in to {
+                    let feed = &mut self.feeds[replica];
+                    feed.deliver(&records, position, reservation);
+                    if let Some(quiet) = quiet {
+                        prove(feed, &quiet);
+                    }
+                }
             }
-            Event::Trouble(error, directive) => {
-                let advice = advice(error.fault, Stage::Read);
-                warn!(%error, ?directive, advice, "reading does not succeed");
-                return self.show_trouble(Some(format!("{error}: {advice}")));
+            News::End(replicas) => {
+                for replica in replicas {
+                    self.feeds[replica].deliver(&[], Position::End, None);
+                }
+                self.obey();
             }
-        };
-        self.count();
-        if self.in_trouble {
-            self.show_trouble(None);
+            News::Gap(replicas, reason) => {
+                self.miss(&replicas, reason);
+                self.obey();
+            }
         }
-        if records.is_empty() {
-            self.quiet(polled_unix_ms);
-        } else {
-            self.quiet = None;
+    }
+
+    fn meet(&mut self, trouble: &Trouble) {
+        let Trouble { error, directive } = trouble;
+        let advice = advice(error.fault, Stage::Read);
+        warn!(%error, ?directive, advice, "reading does not succeed");
+        self.show_trouble(Some(format!("{error}: {advice}")));
+    }
+
+    fn miss(&mut self, replicas: &[usize], reason: GapReason) {
+        let found_unix_ms = self.clock.unix_ms();
+        for replica in replicas {
+            let feed = &mut self.feeds[*replica];
+            let replica = feed.name();
+            error!(%reason, replica, "shard cannot be read on: replica misses changes and must be copied anew");
+            self.row
+                .gaps
+                .insert(replica.to_owned(), lease::Gap { reason: reason.to_string(), found_unix_ms });
+            feed.stop();
         }
-        for feed in &mut self.feeds {
-            feed.deliver(&records, position, reservations.next());
-        }
+        self.metrics.gap_found();
     }
 
     fn show_trouble(&mut self, text: Option<String>) {
         self.in_trouble = text.is_some();
         *self.trouble.lock().expect("nothing panics while holding it") = text;
-    }
-
-    fn quiet(&mut self, polled_unix_ms: i64) {
-        let quiet = self.quiet.get_or_insert(Quiet { since_unix_ms: polled_unix_ms, polls: 0 });
-        quiet.polls += 1;
-        let quiet = *quiet;
-        let lasts = |polls, span: Duration| {
-            let span_ms = span.as_millis() as i64;
-            let long_enough = quiet.polls >= polls && polled_unix_ms - quiet.since_unix_ms >= span_ms;
-            long_enough.then_some(polled_unix_ms - span_ms)
-        };
-        let (likely, sure) = (lasts(QUIET_POLLS, QUIET_SPAN), lasts(gap::QUIET_PAGES, gap::QUIET));
-        for feed in &mut self.feeds {
-            for (through, surely) in [(likely, false), (sure, true)] {
-                if let Some(unix_ms) = through {
-                    feed.prove(unix_ms, surely);
-                }
-            }
-        }
     }
 
     fn count(&mut self) {
@@ -339,47 +386,42 @@ impl Task {
         self.metrics.held_back(now.2.saturating_sub(before.2));
     }
 
-    /// What the reader's last word changes at once, before all is settled.
-    async fn stopped(&mut self, stop: Stop) {
-        match stop {
-            Stop::End => {
-                for feed in &mut self.feeds {
-                    feed.deliver(&[], Position::End, None);
-                }
-            }
-            Stop::Gap(reason) => {
-                error!(
-                    %reason,
-                    "shard cannot be read on: replicas miss changes and must be copied anew"
-                );
-                self.metrics.gap_found();
-                self.row.state =
-                    State::Gap { reason: reason.to_string(), found_unix_ms: self.clock.unix_ms() };
-                // Known to everybody at once; if this fails, the next renewal writes it.
-                self.renew().await;
-            }
-            Stop::Cancelled => {}
-        }
-    }
-
     /// All that was read is durable, and nothing more is read.
-    async fn finish(&mut self, stop: Stop) -> Exit {
+    async fn finish(&mut self) -> Exit {
+        let is_drained = self.drain.is_cancelled();
         if !self.write_last().await {
             return Exit::Lost;
         }
         let row = self.row.clone();
-        match stop {
-            Stop::End => {
-                info!("shard ended");
-                // A drain does not wait for them; whoever comes next lists them.
-                let children = tokio::select! {
-                    children = self.describer.children(&self.source.stream, &row.shard) => children,
-                    () = self.drain.cancelled() => Vec::new(),
-                };
-                Exit::Ended(row, children)
-            }
-            Stop::Gap(_) => Exit::Gap(row),
-            Stop::Cancelled => Exit::Released(row),
+        if !self.feeds.iter().any(|feed| feed.reached().1.position.is_end()) {
+            return if is_drained { Exit::Released(row) } else { Exit::Idle(row) };
+        }
+        if row.state == State::Ended {
+            info!("shard ended");
+        }
+        let children = match self.children.take() {
+            Some(children) => children,
+            // A drain does not wait for them; whoever comes next lists them.
+            None => tokio::select! {
+                biased;
+                () = self.drain.cancelled() => Vec::new(),
+                children = self.describer.children(&self.source.stream, &row.shard) => children,
+            },
+        };
+        Exit::Ended(row, children)
+    }
+}
+
+fn to_read(feed: &Feed) -> reading::Replica {
+    reading::Replica { channel: feed.channel().clone(), from: *feed.reached().1, seen: feed.seen() }
+}
+
+/// What a lasting silence proves to a replica to which all before it was handed over.
+fn prove(feed: &mut Feed, quiet: &Quiet) {
+    let (likely, sure) = (quiet.proves(QUIET_POLLS, QUIET_SPAN), quiet.proves(gap::QUIET_PAGES, gap::QUIET));
+    for (through, surely) in [(likely, false), (sure, true)] {
+        if let Some(unix_ms) = through {
+            feed.prove(unix_ms, surely);
         }
     }
 }

@@ -85,7 +85,7 @@ pub struct Gap {
 pub enum State {
     /// Nothing was applied or proven yet.
     Starting,
-    /// Its lag is above a minute and it makes progress.
+    /// Its lag is above a minute, or it is behind the other replicas in some shard, and it makes progress.
     CatchingUp,
     /// It keeps up.
     Streaming,
@@ -120,6 +120,9 @@ pub struct Replica {
     pub buffer_limit_bytes: u64,
     /// Write requests under way.
     pub batches_in_flight: u64,
+    /// Shards that this worker reads for the replica by itself, because it is behind the others or has no room.
+    #[serde(default)]
+    pub detached_shards: u64,
     /// Keys whose newest change the replica refused.
     pub parked_keys: u64,
     /// What became of the changes since the worker started.

@@ -8,7 +8,7 @@ use super::gather::{self, Observed};
 use super::rows::Rows;
 use crate::cli::desired::{headroom_seconds, target};
 use crate::cli::output::{rfc3339, seconds_since};
-use crate::lease::{Row, State};
+use crate::lease::Row;
 
 /// The fleet. Fields may be added; one whose meaning changes raises the version.
 #[derive(Debug, Serialize)]
@@ -193,28 +193,32 @@ fn fleet_problems(observed: &Observed, workers: &[Worker], problems: &mut Vec<St
 
 fn replication(of: &gather::Replication, now_unix_ms: i64) -> Replication {
     let rows = Rows::new(&of.rows, of.replicas.iter().map(|replica| replica.name.as_str()));
-    let gaps = of.rows.iter().filter_map(|row| match &row.state {
-        State::Gap { reason, found_unix_ms } => Some(Gap {
-            shard: row.shard.to_string(),
-            reason: reason.clone(),
-            found: rfc3339(*found_unix_ms),
-            replicas: gap_replicas(row, of),
-        }),
-        State::Open | State::Ended => None,
-    });
+    let gaps = of.rows.iter().flat_map(|row| gaps(row, of));
     Replication {
         name: of.name.clone(),
         source_table: of.source.clone(),
         shards: rows.shards(),
-        gaps: gaps.filter(|gap| !gap.replicas.is_empty()).collect(),
+        gaps: gaps.collect(),
         replicas: of.replicas.iter().map(|it| replica(it, &rows, now_unix_ms)).collect(),
     }
 }
 
-/// A replica that has all of a shard, or was sought since, has left its gap behind.
-fn gap_replicas(row: &Row, of: &gather::Replication) -> Vec<String> {
-    let names = of.replicas.iter().map(|replica| &replica.name);
-    names.filter(|name| row.is_gap_for(name)).cloned().collect()
+/// The gaps of a shard, each with all replicas that it concerns.
+fn gaps(row: &Row, of: &gather::Replication) -> Vec<Gap> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    for replica in &of.replicas {
+        let Some(found) = row.gap_of(&replica.name) else { continue };
+        match gaps.iter_mut().find(|gap| gap.reason == found.reason) {
+            Some(gap) => gap.replicas.push(replica.name.clone()),
+            None => gaps.push(Gap {
+                shard: row.shard.to_string(),
+                reason: found.reason,
+                found: rfc3339(found.found_unix_ms),
+                replicas: vec![replica.name.clone()],
+            }),
+        }
+    }
+    gaps
 }
 
 fn replica(of: &gather::Replica, rows: &Rows<'_>, now_unix_ms: i64) -> Replica {

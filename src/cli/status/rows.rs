@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::report::Shards;
-use crate::lease::{Row, State};
+use crate::lease::Row;
 use crate::shard::ShardId;
 use crate::supervisor::desired::{self, Wish};
 
@@ -38,7 +38,7 @@ impl<'a> Rows<'a> {
         for row in self.rows {
             let count = if self.is_done(row) {
                 &mut shards.ended
-            } else if matches!(row.state, State::Gap { .. }) {
+            } else if row.is_gap() {
                 &mut shards.gap
             } else if row.owner.is_some() {
                 &mut shards.active
@@ -71,7 +71,7 @@ impl<'a> Rows<'a> {
 
     /// Whether a shard can no longer be read for a replica.
     pub(super) fn has_gap(&self, replica: &str) -> bool {
-        self.rows.iter().any(|row| row.is_gap_for(replica))
+        self.rows.iter().any(|row| row.gap_of(replica).is_some())
     }
 
     fn is_done(&self, row: &Row) -> bool {

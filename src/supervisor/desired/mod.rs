@@ -46,8 +46,7 @@ pub struct Wish {
 /// That a replica goes on from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seek {
-    /// Its number: when it was asked for, in milliseconds since 1970, and more than that of every seek and every gap
-    /// of the replica before.
+    /// Its number: when it was asked for, in milliseconds since 1970, and more than that of every seek before.
     pub epoch: i64,
     /// Where to.
     pub target: Target,

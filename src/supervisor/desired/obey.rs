@@ -111,7 +111,7 @@ impl Sought {
         let now = row.checkpoints.get(replica).copied().unwrap_or_else(start);
         let stays = Change { effect: Effect::Stays, checkpoint: Checkpoint { epoch: seek.epoch, ..now } };
         let position = match (relation, &seek.target) {
-            (Relation::Vanished, _) if row.is_gap_for(replica) => {
+            (Relation::Vanished, _) if row.gap_of(replica).is_some() => {
                 let checkpoint = Checkpoint { position: Position::End, ..stays.checkpoint };
                 return Change { effect: Effect::Ends, checkpoint };
             }
@@ -131,13 +131,15 @@ impl Sought {
     /// Puts the replica where it asks for, and leaves its gap behind. Returns its checkpoint.
     pub fn put(&self, row: &mut Row, replica: &str) -> Checkpoint {
         let checkpoint = self.change(row, replica).checkpoint;
+        if matches!(row.state, State::Gap { .. }) {
+            // It stays one for each of the others.
+            let others = row.checkpoints.keys().filter_map(|name| Some((name.clone(), row.gap_of(name)?)));
+            row.gaps = others.collect();
+            row.state = State::Open;
+        }
+        row.gaps.remove(replica);
         row.checkpoints.insert(replica.to_owned(), checkpoint);
-        let reopens = match row.state {
-            State::Open => false,
-            State::Ended => !checkpoint.position.is_end(),
-            State::Gap { .. } => !row.checkpoints.keys().any(|replica| row.is_gap_for(replica)),
-        };
-        if reopens {
+        if row.state == State::Ended && !checkpoint.position.is_end() {
             row.state = State::Open;
             row.expires_unix_s = None;
         }

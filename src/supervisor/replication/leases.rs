@@ -21,6 +21,7 @@ impl Running {
         if self.discovered_unix_ms.is_none() {
             return;
         }
+        self.give_orders();
         let now = Instant::now();
         // A look that is due soon stays due, however often this is called before it.
         self.look_again = self.look_again.filter(|at| *at > now);
@@ -92,6 +93,7 @@ impl Running {
         self.metrics.lease_changed(telemetry::LeaseChange::Acquired);
         let unfinished = |channel: &&Channel| !row.is_done_for(&channel.replica);
         let channels = self.channels.iter().filter(unfinished).cloned().collect();
+        let orders = self.replicas.orders(&row, &self.rows, &self.lineage);
         let (built, live) = Built::new(Parts {
             row,
             leases: self.leases.clone(),
@@ -103,6 +105,8 @@ impl Running {
             source: self.source.clone(),
             describer: Arc::clone(&self.describer),
             channels,
+            orders,
+            reports: self.reports.0.clone(),
             clock: self.setup.clock,
             metrics: self.metrics.clone(),
             drain: self.setup.drain.clone(),
@@ -123,7 +127,11 @@ impl Running {
                 self.track(children.into_iter().map(|child| child.id).collect()).await;
                 self.advance().await;
             }
-            Exit::Gap(row) | Exit::Released(row) => drop(self.rows.insert(shard.clone(), row)),
+            Exit::Idle(row) => {
+                self.rows.insert(shard.clone(), row);
+                self.advance().await;
+            }
+            Exit::Released(row) => drop(self.rows.insert(shard.clone(), row)),
             Exit::Lost => self.look_at_rows().await,
         }
     }

@@ -215,7 +215,7 @@ impl Running {
             return;
         }
         let is_running = self.live.contains_key(shard);
-        let is_gap = matches!(row.state, State::Gap { .. });
+        let is_gap = row.is_gap();
         let is_elsewhere = row.owner.as_ref().is_some_and(|owner| *owner != self.setup.worker);
         if is_running
             || is_gap

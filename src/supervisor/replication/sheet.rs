@@ -1,10 +1,13 @@
 //! What a replication shows of itself: in the status and in the metrics.
 
+use std::sync::atomic::Ordering;
+
 use tokio::time::Instant;
 
 use super::{Running, SHOW_INTERVAL};
-use crate::lease::{Row, State};
+use crate::lease::Row;
 use crate::supervisor::plan::Standing;
+use crate::supervisor::shard::Live;
 use crate::supervisor::status::{self, Gap, Ledger, Shards};
 use crate::telemetry;
 
@@ -36,6 +39,7 @@ pub(in crate::supervisor) fn empty(config: &crate::supervisor::Replication) -> s
         buffer_bytes: 0,
         buffer_limit_bytes: replica.buffer_bytes as u64,
         batches_in_flight: 0,
+        detached_shards: 0,
         parked_keys: 0,
         ledger: Ledger::default(),
         error: None,
@@ -120,20 +124,23 @@ impl Running {
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        let gap = |row: &Row| {
-            match &row.state {
-            State::Gap { reason, found_unix_ms } => Some(Gap {
+        let gaps = |row: &Row| {
+            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| {
+                Gap {
                 shard: Some(row.shard.to_string()),
-                reason: reason.clone(),
+                reason: match replica {
+                    Some(replica) => format!("replica `{replica}`: {}", gap.reason),
+                    None => gap.reason,
+                },
                 advice: "replicas miss changes of this shard: verify or copy them anew, then start the replication \
                          under a new name"
                     .to_owned(),
-                found_unix_ms: *found_unix_ms,
-            }),
-            State::Open | State::Ended => None,
-        }
+                found_unix_ms: gap.found_unix_ms,
+            }
+            };
+            row.all_gaps().into_iter().map(gap).collect::<Vec<_>>()
         };
-        self.stream_gap.iter().cloned().chain(self.rows.values().filter_map(gap)).collect()
+        self.stream_gap.iter().cloned().chain(self.rows.values().flat_map(gaps)).collect()
     }
 
     /// A shard that was just started counts from its start.
@@ -161,10 +168,12 @@ impl Running {
             trouble.as_ref().is_some_and(|trouble| now_unix_ms - trouble.since_unix_ms > STALLED_AFTER_MS);
         let stuck =
             gauges.unsettled_since_unix_ms().is_some_and(|since| now_unix_ms - since > UNSETTLED_AFTER_MS);
+        let detached_shards = self.detached_shards(&channel.replica);
         let state = match through {
             _ if self.wish(&config.name).is_some_and(|wish| wish.is_paused()) => status::State::Paused,
             _ if fails || stuck => status::State::Stalled,
             None => status::State::Starting,
+            Some(_) if detached_shards > 0 => status::State::CatchingUp,
             Some(through) if now_unix_ms - through > CATCHING_UP_MS => status::State::CatchingUp,
             Some(_) => status::State::Streaming,
         };
@@ -192,6 +201,7 @@ impl Running {
             buffer_bytes: used,
             buffer_limit_bytes: limit,
             batches_in_flight: gauges.batches_in_flight(),
+            detached_shards,
             parked_keys: gauges.parked_keys(),
             ledger: Ledger {
                 read: counts.read,
@@ -205,21 +215,26 @@ impl Running {
         }
     }
 
+    /// Shards that this worker reads for the replica by itself.
+    fn detached_shards(&self, replica: &str) -> u64 {
+        let is_detached =
+            |live: &&Live| live.seen(replica).is_some_and(|seen| seen.detached.load(Ordering::Relaxed));
+        self.live.values().filter(is_detached).count() as u64
+    }
+
     /// The least of all shards that the replica does not have all of, but for those that wait for their parents. With
     /// none of them, as between a shard's end and its children's start, it stays what it was.
     fn applied_through_unix_ms(&mut self, index: usize) -> Option<i64> {
         let replica = &self.channels[index].replica;
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
-            let waits = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Waiting;
+            let standing = self.replicas.standing_of(replica, row, &self.rows, &self.lineage);
+            let waits = standing == Standing::Waiting;
             let Some(checkpoint) = row.checkpoints.get(replica).filter(|it| !it.position.is_end() && !waits)
             else {
                 continue;
             };
-            let live = self.live.get(&row.shard).and_then(|live| {
-                let (_, moment) = live.applied_through.iter().find(|(name, _)| name == replica)?;
-                moment.get()
-            });
+            let live = self.live.get(&row.shard).and_then(|live| live.seen(replica)?.applied_through.get());
             let through = live.or(checkpoint.applied_through_unix_ms);
             least = Some(least.map_or(through, |least| least.min(through)));
         }

@@ -1,12 +1,14 @@
 //! The shard's row: renewed with the newest checkpoints, and written for the last time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::{Exit, Task};
+use super::{Exit, Report, Task};
 use crate::lease::Renewal;
+use crate::shard::Shard;
 use crate::telemetry;
 
 impl Task {
@@ -45,6 +47,7 @@ impl Task {
                 self.row = row;
                 self.fence.open_until(sent + self.lease.fence_span());
                 self.metrics.checkpointed(self.clock.unix_ms(), sent.elapsed());
+                self.announce();
                 true
             }
             Ok(Ok(Renewal::Lost)) => {
@@ -55,6 +58,45 @@ impl Task {
             Ok(Err(error)) => self.renewal_failed(&error),
             Err(_) => self.renewal_failed(&"no answer in time"),
         }
+    }
+
+    /// Whether a replica came to its end, or to a gap, that others wait to hear of before all is over.
+    pub(super) fn has_news(&self) -> bool {
+        self.count_decided() > self.reported
+            && !self.feeds.iter().all(|feed| feed.is_over() && feed.is_settled())
+    }
+
+    /// The row is written: who waits for what is in it is told, while other replicas are still read for. A gap is told
+    /// at once; before an end the children are listed, which start after it.
+    fn announce(&mut self) {
+        if !self.has_news() {
+            return;
+        }
+        self.reported = self.count_decided();
+        let children = self.children.clone();
+        let ended = self.feeds.iter().any(|feed| feed.reached().1.position.is_end());
+        if ended && children.is_none() {
+            let (describer, stream) = (Arc::clone(&self.describer), self.source.stream.clone());
+            let shard = self.row.shard.clone();
+            self.listing
+                .spawn(tracing::Span::current(), async move { describer.children(&stream, &shard).await });
+        }
+        self.tell(children.unwrap_or_default());
+    }
+
+    /// Children were listed while some replicas are still read for.
+    pub(super) fn report(&mut self, children: Vec<Shard>) {
+        self.children = Some(children.clone());
+        self.tell(children);
+    }
+
+    fn tell(&self, children: Vec<Shard>) {
+        // Nobody listens when the replication drains.
+        let _ = self.reports.send(Report { row: self.row.clone(), children });
+    }
+
+    fn count_decided(&self) -> usize {
+        self.feeds.iter().filter(|feed| feed.is_decided()).count()
     }
 
     pub(super) fn renewal_failed(&self, error: &dyn std::fmt::Display) -> bool {

@@ -9,7 +9,6 @@ use crate::cli::input::Input;
 use crate::cli::output::{Format, print, print_json};
 use crate::cli::{confirm, runtime};
 use crate::clock::Clock;
-use crate::lease::State;
 use crate::supervisor::desired::{Seek, Target, Wish};
 use plan::Plan;
 
@@ -99,15 +98,9 @@ fn check(chosen: &Chosen<'_>, target: &Target) -> Result<(), Failure> {
     }
 }
 
-/// More than every epoch and every gap before: clocks of workers may be ahead of this one's.
+/// More than every epoch before: clocks differ.
 fn epoch(chosen: &Chosen<'_>, now_unix_ms: i64) -> i64 {
     let wishes = chosen.replicas.iter().map(|replica| chosen.wish(replica).epoch());
-    let rows = chosen.rows.iter().flat_map(|row| {
-        let found = match row.state {
-            State::Gap { found_unix_ms, .. } => found_unix_ms,
-            State::Open | State::Ended => 0,
-        };
-        row.checkpoints.values().map(|checkpoint| checkpoint.epoch).chain([found])
-    });
+    let rows = chosen.rows.iter().flat_map(|row| row.checkpoints.values().map(|checkpoint| checkpoint.epoch));
     wishes.chain(rows).map(|before| before + 1).fold(now_unix_ms, i64::max)
 }

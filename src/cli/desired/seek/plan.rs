@@ -146,7 +146,7 @@ fn notes(chosen: &Chosen<'_>, shards: &[Shard]) -> Vec<String> {
     let name = &chosen.replication.name;
     for row in &chosen.rows {
         let replicas: Vec<_> =
-            chosen.replicas.iter().copied().filter(|replica| row.is_gap_for(replica)).collect();
+            chosen.replicas.iter().copied().filter(|replica| row.gap_of(replica).is_some()).collect();
         if !replicas.is_empty() {
             notes.push(format!(
                 "shard {} is a gap for {}: it is read again if the stream still has it, and the rest of it is given up \

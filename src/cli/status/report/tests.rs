@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
+use crate::lease::State;
 use crate::shard::{Position, ShardId};
 use crate::supervisor::desired::{self, Target, Wish};
 
@@ -19,6 +20,7 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
         counter: 1,
         state: if ended { State::Ended } else { State::Open },
         checkpoints: [("us".to_owned(), checkpoint)].into(),
+        gaps: Default::default(),
         expires_unix_s: None,
     }
 }

@@ -5,13 +5,16 @@ mod model;
 mod reading;
 mod starts;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::budget::{Budget, Reservation};
 use crate::dynamo::{Streams, Tables};
 use crate::fault::Width;
 use crate::item::Item;
 use crate::record::{Kind, Record, View};
 use crate::stream::script::{Call, RECORD_BYTES, Script, after, record, record_of};
-use crate::stream::{GapReason, RETENTION, events};
+use crate::stream::{GapReason, PAGE_RESERVE_BYTES, RETENTION};
 use crate::task::Tasks;
 
 /// When the tests' clocks start.
@@ -27,10 +30,24 @@ struct Rig {
     script: Arc<Script>,
     view: View,
     start: Start,
-    budgets: Vec<Budget>,
+    budget: Budget,
     clock: Clock,
     cancel: CancellationToken,
     metrics: Arc<Metrics>,
+}
+
+/// What a reader says, in its order.
+enum Event {
+    Page(Page, Reservation),
+    Trouble(Trouble),
+}
+
+/// Why a reader's owner stopped.
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    End,
+    Gap(GapReason),
+    Cancelled,
 }
 
 /// A reader that runs.
@@ -54,7 +71,7 @@ impl Rig {
             script: Script::new(),
             view: View::NewAndOldImages,
             start: Start { position, fresh: false, read_through_unix_ms: None },
-            budgets: Vec::new(),
+            budget: Budget::new(64 << 20),
             clock,
             cancel: CancellationToken::new(),
             metrics: Arc::default(),
@@ -76,20 +93,63 @@ impl Rig {
     }
 
     fn run_with(&self, source: Source) -> Running {
-        let reader = Reader::new(
-            &Config::default(),
-            source,
-            "shard".into(),
-            self.start,
-            self.budgets.clone(),
-            self.clock,
-            self.cancel.clone(),
-        );
-        let (sender, receiver) = events();
+        // Room for as much as a test waits for.
+        let (told, troubles) = mpsc::channel(8);
+        let (clock, metrics) = (self.clock, Arc::clone(&self.metrics));
+        let config = Config::default();
+        let reader = Reader::new(&config, source, "shard".into(), self.start, clock, metrics, told);
+        let (sender, receiver) = mpsc::channel(1);
+        let (budget, cancel) = (self.budget.clone(), self.cancel.clone());
         let mut tasks = Tasks::new();
-        let reader = reader.with_metrics(Arc::clone(&self.metrics));
-        tasks.spawn(tracing::Span::none(), reader.run(sender));
+        tasks.spawn(tracing::Span::none(), async move {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Stop::Cancelled,
+                stop = own(reader, troubles, &budget, &sender) => stop,
+                () = sender.closed() => Stop::Cancelled,
+            }
+        });
         Running { events: receiver, tasks }
+    }
+}
+
+/// The plainest owner: reserves room for each page, and hands on what comes.
+async fn own(
+    mut reader: Reader,
+    mut troubles: mpsc::Receiver<Trouble>,
+    budget: &Budget,
+    events: &mpsc::Sender<Event>,
+) -> Stop {
+    loop {
+        tokio::time::sleep_until(reader.due()).await;
+        let mut room = budget.reserve(PAGE_RESERVE_BYTES).await;
+        let polled = {
+            let mut poll = std::pin::pin!(reader.poll());
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(trouble) = troubles.recv() => drop(events.send(Event::Trouble(trouble)).await),
+                    polled = &mut poll => break polled,
+                }
+            }
+        };
+        while let Ok(trouble) = troubles.try_recv() {
+            let _ = events.send(Event::Trouble(trouble)).await;
+        }
+        match polled {
+            Polled::Page(page) => {
+                room.resize(page.held_bytes);
+                let is_last = page.is_last;
+                if events.send(Event::Page(page, room)).await.is_err() {
+                    return Stop::Cancelled;
+                }
+                if is_last {
+                    return Stop::End;
+                }
+            }
+            Polled::Failed => {}
+            Polled::Gap(reason) => return Stop::Gap(reason),
+        }
     }
 }
 
@@ -103,7 +163,7 @@ impl Running {
 
     async fn page(&mut self) -> Seen {
         loop {
-            if let Event::Page { records, position, skipped, .. } = self.event().await {
+            if let Event::Page(Page { records, position, skipped, .. }, _) = self.event().await {
                 return Seen { numbers: numbers(&records), position, skipped };
             }
         }
@@ -111,15 +171,15 @@ impl Running {
 
     async fn records(&mut self) -> Vec<Record> {
         match self.event().await {
-            Event::Page { records, .. } => records,
-            Event::Trouble(error, _) => panic!("expected a page, got {error}"),
+            Event::Page(page, _) => page.records,
+            Event::Trouble(trouble) => panic!("expected a page, got {}", trouble.error),
         }
     }
 
     async fn trouble(&mut self) -> (Fault, Directive) {
         match self.event().await {
-            Event::Trouble(error, directive) => (error.fault, directive),
-            Event::Page { position, .. } => panic!("expected trouble, got a page up to {position:?}"),
+            Event::Trouble(trouble) => (trouble.error.fault, trouble.directive),
+            Event::Page(page, _) => panic!("expected trouble, got a page up to {:?}", page.position),
         }
     }
 

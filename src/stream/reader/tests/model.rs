@@ -67,7 +67,7 @@ impl Model {
         Ok(Iterator(before.to_string()))
     }
 
-    fn page_at(&self, iterator: &Iterator) -> Result<Page, Error> {
+    fn page_at(&self, iterator: &Iterator) -> Result<dynamo::Page, Error> {
         let count = self.next("GetRecords")?;
         let before: usize = iterator.0.parse().expect("a token of this shard");
         if before < self.trimmed() {
@@ -76,7 +76,7 @@ impl Model {
         let through = self.last.min(before + count);
         let mut state = self.state.lock().expect("no test panics while it holds this");
         state.read = state.read.max(through);
-        Ok(Page {
+        Ok(dynamo::Page {
             records: (before + 1..=through).map(|number| record(number as u64, START)).collect(),
             bytes: (through - before) * RECORD_BYTES,
             next: (through < self.last).then(|| Iterator(through.to_string())),
@@ -98,7 +98,7 @@ impl Streams for Model {
         Box::pin(async move { self.iterator_at(position) })
     }
 
-    fn records<'a>(&'a self, iterator: &'a Iterator, _limit: u32) -> Future<'a, Page> {
+    fn records<'a>(&'a self, iterator: &'a Iterator, _limit: u32) -> Future<'a, dynamo::Page> {
         Box::pin(async move { self.page_at(iterator) })
     }
 }
@@ -125,7 +125,7 @@ async fn read(model: Arc<Model>, kept: usize) -> Vec<u64> {
     // From the first record on, and the clock never comes near the retention.
     rig.start.read_through_unix_ms = Some(START);
     let budget = Budget::new(PAGE_RESERVE_BYTES);
-    rig.budgets = vec![budget.clone()];
+    rig.budget = budget.clone();
     let source = rig.source(model);
     let mut reader = rig.run_with(source);
     let mut numbers = Vec::new();
@@ -143,7 +143,7 @@ async fn read(model: Arc<Model>, kept: usize) -> Vec<u64> {
                 continue;
             }
         };
-        let Event::Page { records, position, reservations, .. } = event else {
+        let Event::Page(Page { records, position, .. }, reservation) = event else {
             continue;
         };
         assert!(before <= position, "{before:?} then {position:?}");
@@ -154,7 +154,7 @@ async fn read(model: Arc<Model>, kept: usize) -> Vec<u64> {
         numbers.extend(records.iter().map(|record| given(record.sequence)));
         pages += 1;
         if pages % kept == 0 {
-            held.extend(reservations);
+            held.push(reservation);
         }
     }
     assert_eq!(reader.stop().await, Stop::End);

@@ -15,13 +15,6 @@ async fn the_last_page_is_sent_before_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_that_was_read_to_its_end_is_not_asked_for() {
-    let rig = Rig::new(Position::End);
-    assert_eq!(rig.run().stop().await, Stop::End);
-    assert!(rig.script.calls().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
 async fn empty_pages_are_told_and_do_not_move_the_position() {
     let rig = Rig::new(after(7));
     rig.script.page(vec![]);
@@ -30,12 +23,14 @@ async fn empty_pages_are_told_and_do_not_move_the_position() {
     rig.script.last_page(vec![]);
     let mut reader = rig.run();
     let mut polled = Vec::new();
-    for _ in 0..2 {
-        let Event::Page { position, polled_unix_ms, reservations, .. } = reader.event().await else {
+    for pages in 1..=2 {
+        let Event::Page(page, _) = reader.event().await else {
             panic!("nothing fails here");
         };
-        assert_eq!((position, reservations.len()), (after(7), 0));
-        polled.push(polled_unix_ms);
+        assert_eq!((page.position, page.held_bytes), (after(7), 0));
+        let quiet = page.quiet.expect("nothing but empty pages came");
+        assert_eq!((quiet.pages, quiet.since_unix_ms), (pages, START));
+        polled.push(quiet.polled_unix_ms);
     }
     assert!(polled[0] == START && polled[1] >= START + 200, "{polled:?}");
     assert_eq!(reader.page().await, seen(&["8"], after(8), 0));
@@ -45,28 +40,26 @@ async fn empty_pages_are_told_and_do_not_move_the_position() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn back_pressure_drops_the_iterator_and_goes_on_after_the_last_record_read() {
-    let mut rig = Rig::new(Position::TrimHorizon);
-    let (roomy, tight) = (Budget::new(64 << 20), Budget::new(PAGE_RESERVE_BYTES));
-    rig.budgets = vec![roomy.clone(), tight.clone()];
-    rig.script.page(vec![record(1, START)]);
-    rig.script.last_page(vec![record(2, START)]);
-    let mut reader = rig.run();
-    let Event::Page { reservations, .. } = reader.event().await else {
-        panic!("nothing fails here");
-    };
-    let bytes: Vec<_> = reservations.iter().map(Reservation::bytes).collect();
-    assert_eq!(bytes, [RECORD_BYTES + crate::stream::CHANGE_BYTES; 2]);
-    // One record is left in the tight budget, and a whole page has no room beside it.
-    tokio::time::sleep(LONG).await;
-    assert_eq!(rig.script.calls().len(), 2, "nothing is read without room");
-    let waited = rig.metrics.backpressure();
-    assert!(waited > LONG / 2, "waiting is counted while it lasts: {waited:?}");
-    drop(reservations);
-    assert_eq!(reader.page().await, seen(&["2"], after(2), 0));
-    assert_eq!(reader.stop().await, Stop::End);
-    assert_eq!(rig.script.asked(), [Position::TrimHorizon, after(1)]);
-    assert_eq!((roomy.used_bytes(), tight.used_bytes()), (0, 0));
+async fn a_forgotten_iterator_is_replaced_after_the_last_record_and_by_a_fork_of_its_own() {
+    let rig = Rig::new(Position::TrimHorizon);
+    for number in 1..=3 {
+        rig.script.page(vec![record(number, START)]);
+    }
+    rig.script.page(vec![]);
+    let source = rig.source(Arc::clone(&rig.script) as Arc<dyn Streams>);
+    let (told, _troubles) = mpsc::channel(1);
+    let config = Config::default();
+    let mut reader =
+        Reader::new(&config, source, "shard".into(), rig.start, rig.clock, Arc::clone(&rig.metrics), told);
+    reader.poll().await;
+    reader.poll().await;
+    reader.forget_iterator();
+    reader.poll().await;
+    let mut fork = reader.fork();
+    assert_eq!(fork.place(), reader.place());
+    let Polled::Page(page) = fork.poll().await else { panic!("nothing fails here") };
+    assert_eq!(page.quiet.map(|quiet| quiet.pages), Some(1));
+    assert_eq!(rig.script.asked(), [Position::TrimHorizon, after(2), after(3)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +80,7 @@ async fn a_reader_that_is_behind_does_not_pause_and_one_that_is_not_does() {
 #[tokio::test(start_paused = true)]
 async fn cancellation_and_a_dropped_receiver_end_every_wait_at_once() {
     type Setting = fn(&mut Rig);
-    let settings: [(&str, usize, Setting); 9] = [
+    let settings: [(&str, usize, Setting); 8] = [
         ("getting an iterator", 1, |rig| rig.script.hangs_on_iterators()),
         ("getting records", 2, |_| {}),
         ("pausing", 2, |rig| rig.script.page(vec![])),
@@ -107,13 +100,6 @@ async fn cancellation_and_a_dropped_receiver_end_every_wait_at_once() {
             rig.view = View::KeysOnly;
             rig.script.page(vec![record(1, START)]);
             rig.script.fails_to_fetch(Fault::Transient);
-        }),
-        ("waiting for room", 0, |rig| {
-            let budget = Budget::new(PAGE_RESERVE_BYTES);
-            let taken = budget.try_reserve(1).expect("it is empty");
-            // For as long as the test runs.
-            std::mem::forget(taken);
-            rig.budgets = vec![budget];
         }),
     ];
     for (what, calls, set) in settings {
@@ -140,19 +126,16 @@ async fn cancellation_and_a_dropped_receiver_end_every_wait_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_without_records_reserve_nothing() {
-    let mut rig = Rig::new(at(START));
-    let budget = Budget::new(PAGE_RESERVE_BYTES);
-    rig.budgets = vec![budget.clone()];
+async fn pages_without_records_hold_nothing() {
+    let rig = Rig::new(at(START));
     rig.script.page(vec![]);
     rig.script.last_page(vec![record(1, START - 5_000)]);
     let mut reader = rig.run();
     for skipped_here in [0, 1] {
-        let Event::Page { reservations, skipped, .. } = reader.event().await else {
+        let Event::Page(page, _) = reader.event().await else {
             panic!("nothing fails here");
         };
-        assert_eq!((reservations.len(), skipped), (0, skipped_here));
+        assert_eq!((page.held_bytes, page.skipped), (0, skipped_here));
     }
     assert_eq!(reader.stop().await, Stop::End);
-    assert_eq!(budget.used_bytes(), 0);
 }

@@ -1,0 +1,360 @@
+//! The two cursors of a shard at work: thin loops around what [`Cursors`] decides.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{debug, info};
+
+use super::super::feed::{Channel, Seen};
+use super::super::plan::{Order, Orders};
+use super::cursors::{Cursors, Step};
+use super::room::Room;
+use crate::budget::Reservation;
+use crate::checkpoint::Checkpoint;
+use crate::clock::Clock;
+use crate::shard::ShardId;
+use crate::stream::{self, GapReason, Page, Polled, Reader, Source, Start, Trouble};
+
+/// How long the replicas whose parked keys are known wait for the others at the start, so that all begin together.
+const MUSTER: Duration = Duration::from_millis(500);
+
+/// What reading a shard needs to know.
+pub(super) struct Parts {
+    pub(super) shard: ShardId,
+    pub(super) config: stream::Config,
+    pub(super) source: Source,
+    pub(super) clock: Clock,
+    pub(super) is_fresh: bool,
+    pub(super) metrics: Arc<stream::Metrics>,
+    pub(super) troubles: mpsc::Sender<Trouble>,
+    pub(super) replicas: Vec<Replica>,
+}
+
+/// One replica to read for.
+pub(super) struct Replica {
+    pub(super) channel: Channel,
+    pub(super) from: Checkpoint,
+    pub(super) seen: Arc<Seen>,
+}
+
+/// What was read, in the order of each replica.
+pub(super) enum News {
+    /// A page for some replicas, each with its room when there are records.
+    Page { page: Page, to: Vec<(usize, Option<Reservation>)> },
+    /// These replicas were given all of the shard.
+    End(Vec<usize>),
+    /// For these replicas the shard cannot be read on.
+    Gap(Vec<usize>, GapReason),
+}
+
+/// Both cursors.
+pub(super) struct Reading {
+    parts: Parts,
+    news: mpsc::Sender<News>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    cursors: Cursors,
+    /// The readers of those who are neither attached nor being served.
+    readers: Vec<Option<Reader>>,
+}
+
+/// Nobody listens any more: the shard's task has ended.
+struct Deaf;
+
+// === impl Reading ===
+
+impl Reading {
+    pub(super) fn new(parts: Parts, news: mpsc::Sender<News>) -> Self {
+        let count = parts.replicas.len();
+        let readers = (0..count).map(|_| None).collect();
+        let state = Mutex::new(State { cursors: Cursors::new(count, Instant::now()), readers });
+        Self { parts, news, state, changed: Notify::new() }
+    }
+
+    /// Reads for the replicas that may be read for, until nobody listens to the news.
+    pub(super) async fn run(self, orders: watch::Receiver<Orders>) {
+        tokio::select! {
+            biased;
+            () = self.attend(orders) => {}
+            Err(Deaf) = self.live() => {}
+            Err(Deaf) = self.catch_up() => {}
+        }
+    }
+
+    // --- orders ---
+
+    /// Lets replicas in and out as they may be read for. A replica is let in when its writer knows all keys that were
+    /// parked before: its newer changes have to clear them.
+    async fn attend(&self, mut orders: watch::Receiver<Orders>) {
+        let know = |replica: usize, order: Order| async move {
+            self.parts.replicas[replica].channel.know_parked().await;
+            (replica, order)
+        };
+        let (mut entering, mut inside) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut muster = Some(Instant::now() + MUSTER);
+        loop {
+            let now_runs: Vec<_> = {
+                let orders = orders.borrow_and_update();
+                let order = |it: &Replica| orders.get(&it.channel.replica).copied().unwrap_or(Order::Hold);
+                self.parts.replicas.iter().map(order).collect()
+            };
+            for (replica, order) in now_runs.iter().enumerate() {
+                if order.runs() && inside.insert(replica) {
+                    entering.push(know(replica, *order));
+                } else if !order.runs() && inside.remove(&replica) {
+                    self.update(|state| state.cursors.hold(replica));
+                }
+            }
+            let mut known = Vec::new();
+            if let Some(until) = muster.take() {
+                while let Ok(Some(next)) = timeout_at(until, entering.next()).await {
+                    known.push(next);
+                }
+            } else {
+                tokio::select! {
+                    biased;
+                    changed = orders.changed() => if changed.is_err() { std::future::pending().await },
+                    Some(next) = entering.next() => known.push(next),
+                }
+            }
+            // One that may not be read for any more, or not yet again, is let in when it may.
+            known.retain(|(replica, _)| inside.contains(replica));
+            self.let_in(known);
+        }
+    }
+
+    fn let_in(&self, replicas: Vec<(usize, Order)>) {
+        if replicas.is_empty() {
+            return;
+        }
+        self.update(|state| {
+            let State { cursors, readers } = state;
+            for (replica, order) in replicas {
+                cursors.want(replica, || {
+                    let reader = self.reader(replica, order);
+                    let place = reader.place();
+                    readers[replica] = Some(reader);
+                    place
+                });
+            }
+        });
+    }
+
+    fn reader(&self, replica: usize, order: Order) -> Reader {
+        let mut from = self.parts.replicas[replica].from;
+        if let Order::Run { parent: Some(parent) } = order {
+            from.inherit(&parent);
+        }
+        let start = Start {
+            position: from.position,
+            fresh: self.parts.is_fresh,
+            read_through_unix_ms: Some(from.read_through_unix_ms),
+        };
+        let Parts { config, source, shard, clock, metrics, troubles, .. } = &self.parts;
+        let metrics = Arc::clone(metrics);
+        Reader::new(config, source.clone(), shard.clone(), start, *clock, metrics, troubles.clone())
+    }
+
+    // --- the live cursor ---
+
+    async fn live(&self) -> Result<(), Deaf> {
+        let budgets = self.parts.replicas.iter().map(|it| it.channel.budget.clone()).collect();
+        let mut room = Room::new(budgets);
+        let mut reader: Option<Reader> = None;
+        loop {
+            let changed = self.changed.notified();
+            let step = self.update(|state| {
+                let step = state.cursors.step(Instant::now(), |replica| room.is_there(replica));
+                match (&step, &reader) {
+                    (Step::Take(replica), _) => reader = state.readers[*replica].take(),
+                    (Step::Release(replica), Some(reader)) => {
+                        state.cursors.release(*replica, reader.place());
+                        state.readers[*replica] = Some(reader.fork());
+                    }
+                    _ => {}
+                }
+                step
+            });
+            let Step::Read { attached, not_before } = step else {
+                if step == Step::Rest {
+                    reader = None;
+                    changed.await;
+                }
+                continue;
+            };
+            let reader = reader.as_mut().expect("who is attached shares the live cursor's reader");
+            let found = async {
+                sleep_until(not_before.unwrap_or(reader.due()).max(reader.due())).await;
+                room.find(&attached, &self.parts.metrics).await
+            };
+            let found = tokio::select! {
+                biased;
+                () = changed => continue,
+                found = found => found,
+            };
+            if found.waited {
+                reader.forget_iterator();
+            }
+            self.detach(found.lacking, reader);
+            self.live_page(reader, found.reserved).await?;
+        }
+    }
+
+    /// Between two pages: those without room go on by themselves from here.
+    fn detach(&self, lacking: Vec<usize>, reader: &Reader) {
+        let now = Instant::now();
+        self.update(|state| {
+            for replica in lacking {
+                info!(
+                    replica = self.name(replica),
+                    "replica has no room and is read for by itself from here"
+                );
+                state.cursors.detach(replica, reader.place(), now);
+                state.readers[replica] = Some(reader.fork());
+            }
+            state.cursors.begin();
+        });
+    }
+
+    async fn live_page(&self, reader: &mut Reader, reserved: Vec<(usize, Reservation)>) -> Result<(), Deaf> {
+        match reader.poll().await {
+            Polled::Page(page) => {
+                let is_last = page.is_last;
+                self.tell(page_for(page, reserved)).await?;
+                if is_last {
+                    let ended = self.update(|state| state.cursors.all_over());
+                    self.tell(News::End(ended)).await?;
+                } else {
+                    self.update(|state| state.cursors.done(reader.place()));
+                }
+            }
+            Polled::Failed => self.update(|state| state.cursors.failed()),
+            Polled::Gap(reason) => {
+                let stopped = self.update(|state| state.cursors.all_over());
+                self.tell(News::Gap(stopped, reason)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    // --- the catch-up cursor ---
+
+    async fn catch_up(&self) -> Result<(), Deaf> {
+        let budgets = self.parts.replicas.iter().map(|it| it.channel.budget.clone()).collect();
+        let room = Room::new(budgets);
+        loop {
+            let changed = self.changed.notified();
+            let waiting = {
+                let state = self.state();
+                let due =
+                    |replica: usize| state.readers[replica].as_ref().map_or_else(Instant::now, Reader::due);
+                let turns = state.cursors.turns(Instant::now());
+                turns.into_iter().map(|replica| (replica, due(replica))).collect::<Vec<_>>()
+            };
+            if waiting.is_empty() {
+                changed.await;
+                continue;
+            }
+            let (replica, reservation, waited) = tokio::select! {
+                biased;
+                () = changed => continue,
+                first = room.first(&waiting) => first,
+            };
+            let mut reader = self.update(|state| {
+                if let Some(before) = state.cursors.serve(replica, Instant::now())
+                    && let Some(reader) = &mut state.readers[before]
+                {
+                    reader.forget_iterator();
+                }
+                state.readers[replica].take().expect("who is detached has a reader of its own")
+            });
+            if waited {
+                reader.forget_iterator();
+            }
+            self.catch_up_page(replica, reader, reservation, &room).await?;
+        }
+    }
+
+    async fn catch_up_page(
+        &self,
+        replica: usize,
+        mut reader: Reader,
+        reservation: Reservation,
+        room: &Room,
+    ) -> Result<(), Deaf> {
+        match reader.poll().await {
+            Polled::Page(page) => {
+                let is_last = page.is_last;
+                self.tell(page_for(page, vec![(replica, reservation)])).await?;
+                if is_last {
+                    self.update(|state| state.cursors.over(replica));
+                    return self.tell(News::End(vec![replica])).await;
+                }
+            }
+            Polled::Failed => drop(reservation),
+            Polled::Gap(reason) => {
+                self.update(|state| state.cursors.over(replica));
+                return self.tell(News::Gap(vec![replica], reason)).await;
+            }
+        }
+        let (place, has_room) = (reader.place(), room.is_there(replica));
+        let joined = self.update(|state| {
+            let joined = state.cursors.served(replica, place, has_room, Instant::now());
+            if !joined {
+                state.readers[replica] = Some(reader);
+            }
+            joined
+        });
+        if joined {
+            debug!(replica = self.name(replica), "replica has caught up with the others");
+        }
+        Ok(())
+    }
+
+    // --- both ---
+
+    async fn tell(&self, news: News) -> Result<(), Deaf> {
+        self.news.send(news).await.map_err(|_| Deaf)
+    }
+
+    /// Changes the state, shows what is to be seen of it, and wakes the other loops if it concerns them.
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let before = state.cursors.changes();
+        let result = change(&mut state);
+        if state.cursors.changes() != before {
+            for (replica, it) in self.parts.replicas.iter().enumerate() {
+                it.seen.detached.store(state.cursors.is_detached(replica), Ordering::Relaxed);
+            }
+            self.changed.notify_waiters();
+        }
+        result
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while holding it")
+    }
+
+    fn name(&self, replica: usize) -> &str {
+        &self.parts.replicas[replica].channel.replica
+    }
+}
+
+/// A page with its room made as large as what came.
+fn page_for(page: Page, reserved: Vec<(usize, Reservation)>) -> News {
+    let is_empty = page.records.is_empty();
+    let fit = |(replica, mut reservation): (usize, Reservation)| {
+        reservation.resize(page.held_bytes);
+        (replica, (!is_empty).then_some(reservation))
+    };
+    let to = reserved.into_iter().map(fit).collect();
+    News::Page { page, to }
+}
