@@ -1,7 +1,9 @@
 //! What to do with each shard: plain decisions from the rows of the control table and the lineage of the stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::desired::{self, Sought, Wish};
 use crate::checkpoint::Checkpoint;
 use crate::dynamo::StreamArn;
 use crate::lease::{Row, State};
@@ -47,10 +49,14 @@ pub(super) enum Standing {
 pub(super) type Orders = BTreeMap<String, Order>;
 
 /// What the task of a shard may do for one replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
     /// Reads nothing for it.
     Hold,
+    /// Reads nothing for it, and keeps the lease, because there will be more to read.
+    Pause,
+    /// Reads nothing more for it, settles what was read, and puts it where the seek wants it.
+    Seek(Arc<Sought>),
     /// Reads for it.
     Run {
         /// What was reached in the parent, where that is known.
@@ -58,12 +64,93 @@ pub(super) enum Order {
     },
 }
 
+/// What people want of the replicas of one replication, and which of them may be read for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    /// Each wish, and whether the replica may be read for; none as long as nobody knows.
+    by_replica: BTreeMap<String, (Wish, bool)>,
+}
+
+/// Full listings in a row that a shard must be missing from to count as gone: one may be inconsistent.
+pub(super) const ABSENT_LISTINGS: u32 = 2;
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// `wishes` are for all replicas, or for none while they are not known.
+    pub(super) fn new(wishes: BTreeMap<String, Wish>, rows: &BTreeMap<ShardId, Row>) -> Self {
+        let judge = |(replica, wish): (String, Wish)| {
+            let runs = desired::may_run(&wish, &replica, rows.values());
+            (replica, (wish, runs))
+        };
+        Self { by_replica: wishes.into_iter().map(judge).collect() }
+    }
+
+    /// Whether `replica` may be read for, as far as people are concerned.
+    pub(super) fn runs(&self, replica: &str) -> bool {
+        self.by_replica.get(replica).is_some_and(|(_, runs)| *runs)
+    }
+
+    /// What a seek of `replica` asks of `row`'s shard.
+    pub(super) fn sought(
+        &self,
+        row: &Row,
+        replica: &str,
+        rows: &BTreeMap<ShardId, Row>,
+        lineage: &Lineage,
+    ) -> Option<Sought> {
+        let (wish, _) = self.by_replica.get(replica)?;
+        desired::sought(row, replica, wish, rows, is_listed(&row.shard, lineage))
+    }
+
+    /// Whether `row` has not obeyed a seek yet.
+    pub(super) fn is_behind(&self, row: &Row) -> bool {
+        self.by_replica.iter().any(|(replica, (wish, _))| desired::is_behind(row, replica, wish))
+    }
+
+    /// `row` as the newest seeks make it.
+    pub(super) fn obeyed(
+        &self,
+        row: &Row,
+        rows: &BTreeMap<ShardId, Row>,
+        is_listed: bool,
+    ) -> Option<Row> {
+        let wishes = self.by_replica.iter().map(|(replica, (wish, _))| (replica.as_str(), wish));
+        desired::obey(row, wishes, rows, is_listed)
+    }
+
+    /// Whether every replica was sought since `row`, which is of a stream that is gone, was written.
+    pub(super) fn leave_behind(&self, row: &Row) -> bool {
+        let is_behind =
+            |(replica, (wish, _)): (&String, &(Wish, bool))| desired::is_behind(row, replica, wish);
+        !self.by_replica.is_empty() && self.by_replica.iter().all(is_behind)
+    }
+
+    /// Whether a replica is not read for, because some row of its has not obeyed a seek that others know of.
+    pub(super) fn waits(&self) -> bool {
+        self.by_replica.values().any(|(wish, runs)| !runs && !wish.is_paused())
+    }
+}
+
+/// Whether the stream still shows a shard.
+pub(super) fn is_listed(shard: &ShardId, lineage: &Lineage) -> bool {
+    lineage.get(shard).is_some() && lineage.absences(shard) < ABSENT_LISTINGS
+}
+
 // === impl Order ===
 
 impl Order {
     /// Whether it may be read for the replica.
-    pub(super) fn runs(self) -> bool {
+    pub(super) fn runs(&self) -> bool {
         matches!(self, Self::Run { .. })
+    }
+
+    /// The number of the seek that is to be obeyed.
+    pub(super) fn epoch(&self) -> Option<i64> {
+        match self {
+            Self::Seek(sought) => Some(sought.seek.epoch),
+            Self::Hold | Self::Pause | Self::Run { .. } => None,
+        }
     }
 }
 
@@ -181,11 +268,23 @@ impl Replicas {
         if may_start { Standing::Ready } else { Standing::Waiting }
     }
 
-    /// What the task of `row`'s shard may do.
-    pub(super) fn orders(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, lineage: &Lineage) -> Orders {
-        let order = |replica: &String| match self.standing_of(replica, row, rows, lineage) {
-            Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
-            Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
+    /// What the task of `row`'s shard may do, as far as `wanted` lets it.
+    pub(super) fn orders(
+        &self,
+        wanted: &Wanted,
+        row: &Row,
+        rows: &BTreeMap<ShardId, Row>,
+        lineage: &Lineage,
+    ) -> Orders {
+        let order = |replica: &String| {
+            if let Some(sought) = wanted.sought(row, replica, rows, lineage) {
+                return Order::Seek(Arc::new(sought));
+            }
+            match self.standing_of(replica, row, rows, lineage) {
+                Standing::Ready if !wanted.runs(replica) => Order::Pause,
+                Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
+                Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
+            }
         };
         self.names.iter().map(|replica| (replica.clone(), order(replica))).collect()
     }
@@ -246,6 +345,12 @@ mod tests {
         replicas.new_row(shard, &"arn".into(), &BTreeMap::new(), 5_000)
     }
 
+    /// Nobody wants anything of any replica but that it runs.
+    fn free(replicas: &Replicas) -> Wanted {
+        let wishes = replicas.names.iter().map(|name| (name.clone(), Wish::default()));
+        Wanted::new(wishes.collect(), &BTreeMap::new())
+    }
+
     fn end(row: &mut Row, replica: &str) {
         row.checkpoints.insert(
             replica.to_owned(),
@@ -283,7 +388,7 @@ mod tests {
             end(&mut parent, replica);
             rows.insert(parent.shard.clone(), parent.clone());
             assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), Standing::Ready);
-            let orders = replicas.orders(&child, &rows, &Lineage::new());
+            let orders = replicas.orders(&free(&replicas), &child, &rows, &Lineage::new());
             assert_eq!(["a", "b"].map(|replica| orders[replica].runs()), expected);
             assert_eq!(orders["a"], Order::Run { parent: Some(parent.checkpoints["a"]) });
         }
@@ -347,7 +452,7 @@ mod tests {
         parent.gaps.insert("b".to_owned(), gap);
         assert_eq!(replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()), Standing::Ready);
         let runs = |row: &Row, rows: &BTreeMap<ShardId, Row>| {
-            let orders = replicas.orders(row, rows, &Lineage::new());
+            let orders = replicas.orders(&free(&replicas), row, rows, &Lineage::new());
             ["a", "b"].map(|replica| orders[replica].runs())
         };
         assert_eq!(runs(&parent, &BTreeMap::new()), [true, false]);
@@ -365,7 +470,7 @@ mod tests {
         end(&mut parent, "a");
         let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
         let child = row(&both, &shard("c", Some("p"), false));
-        let orders = both.orders(&child, &rows, &Lineage::new());
+        let orders = both.orders(&free(&both), &child, &rows, &Lineage::new());
         assert!(orders["a"].runs() && !orders["b"].runs());
     }
 

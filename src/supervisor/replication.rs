@@ -82,6 +82,8 @@ struct Running {
     hidden: BTreeMap<ShardId, u32>,
     discovered_unix_ms: Option<i64>,
     stream_gap: Option<status::Gap>,
+    /// Rows of the table's earlier streams, which nobody can read any more.
+    others: Vec<Row>,
     error: Option<String>,
     /// Why leases cannot be taken at present, so that shards are left unread.
     control_error: Option<String>,
@@ -145,6 +147,7 @@ impl Running {
             fence: started.fence,
             rows: started.rows,
             stream_gap: started.stream_gap,
+            others: started.others,
             lineage: Lineage::new(),
             observer: Observer::default(),
             shards: Tasks::new(),
@@ -169,6 +172,7 @@ impl Running {
         discovery.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = interval(SHOW_INTERVAL);
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wishes = self.setup.wishes.clone();
         let mut sync = None;
         loop {
             let look_again = self.look_again;
@@ -185,12 +189,14 @@ impl Running {
                     Found::Complete(table) => if let Some(sync) = sync.take() { self.complete(sync, &table).await },
                     Found::Failed(error) => self.look_failed(&error),
                 },
-                // 4. Leases of others may have run out.
+                // 4. People want something else.
+                Ok(()) = wishes.changed() => self.obey().await,
+                // 5. Leases of others may have run out.
                 () = tokio::time::sleep_until(look_again.unwrap_or_else(Instant::now)), if look_again.is_some() => {
                     self.look_again = None;
                     self.look_at_rows().await;
                 }
-                // 5. Look at the source, one look at a time.
+                // 6. Look at the source, one look at a time.
                 _ = discovery.tick(), if looking.is_empty() => {
                     sync = Some(self.lineage.begin());
                     let (tables, table) =
@@ -201,8 +207,11 @@ impl Running {
                 Some(()) = looking.next() => {}
                 // They end only in a drain; a panic in one of them must not go unseen until then.
                 Some(()) = self.writers.next() => {}
-                // 6. Show what is.
-                _ = show.tick() => self.show(),
+                // 7. Show what is.
+                _ = show.tick() => {
+                    self.obey_rest().await;
+                    self.show();
+                }
             }
         }
         self.drain().await;

@@ -57,7 +57,7 @@ pub(super) struct Parts {
     pub(super) reader: stream::Config,
     pub(super) source: Source,
     pub(super) describer: Arc<Describer>,
-    /// The replicas that lack some of the shard.
+    /// All replicas: one that has all of the shard may be sought.
     pub(super) channels: Vec<Channel>,
     /// What may be done for each of them at first.
     pub(super) orders: Orders,
@@ -122,6 +122,8 @@ pub(super) struct Task {
     reports: mpsc::UnboundedSender<Report>,
     /// How many replicas had come to their end or to a gap when that was reported last.
     reported: usize,
+    /// Whether a seek was obeyed that is not reported yet.
+    is_sought: bool,
     /// The children being listed while some replicas are still read for.
     listing: Tasks<Vec<Shard>>,
     children: Option<Vec<Shard>>,
@@ -150,7 +152,7 @@ pub(super) struct Built {
 // === impl Live ===
 
 impl Live {
-    /// What is to be seen of one replica; `None` for one that had all of the shard before.
+    /// What is to be seen of one replica.
     pub(super) fn seen(&self, replica: &str) -> Option<&Seen> {
         self.feeds.iter().find(|(name, _)| name == replica).map(|(_, seen)| &**seen)
     }
@@ -166,6 +168,7 @@ impl Built {
             Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
         };
         let feeds: Vec<_> = parts.channels.into_iter().enumerate().map(feed).collect();
+        let reported = feeds.iter().filter(|feed| feed.is_decided()).count();
         let reading: Arc<stream::Metrics> = Arc::default();
         let (orders, ordered) = watch::channel(parts.orders);
         let live = Live {
@@ -201,7 +204,8 @@ impl Built {
             acks,
             orders: ordered,
             reports: parts.reports,
-            reported: 0,
+            reported,
+            is_sought: false,
             listing: Tasks::new(),
             children: None,
             clock: parts.clock,
@@ -267,6 +271,7 @@ impl Task {
                         return Exit::Lost;
                     }
                     self.feeds[ack.replica].settle(ack.lot);
+                    self.seek();
                     if self.has_news() && !self.renew().await {
                         return Exit::Lost;
                     }
@@ -285,6 +290,7 @@ impl Task {
                 // 4. What is read, all of it before the reading's end is seen.
                 Some(news) = news.recv() => {
                     self.take(news);
+                    self.seek();
                     if self.has_news() && !self.renew().await {
                         return Exit::Lost;
                     }
@@ -312,9 +318,34 @@ impl Task {
                 self.row.checkpoints.insert(feed.name().to_owned(), from);
             }
         }
-        let runs = |feed: &Feed| !feed.is_over() && orders.get(feed.name()).copied().is_some_and(Order::runs);
-        if !self.feeds.iter().any(runs) {
+        let goes_on = |feed: &Feed| match orders.get(feed.name()) {
+            Some(Order::Run { .. } | Order::Pause) => !feed.is_over(),
+            Some(Order::Seek(_)) => true,
+            Some(Order::Hold) | None => false,
+        };
+        if !self.feeds.iter().any(goes_on) {
             self.stop.cancel();
+        }
+    }
+
+    /// Puts replicas elsewhere that were sought and have come to rest. The next renewal writes it; if that never comes,
+    /// nothing was read from there either.
+    fn seek(&mut self) {
+        let orders = self.orders.borrow().clone();
+        for index in 0..self.feeds.len() {
+            let feed = &self.feeds[index];
+            let Some(Order::Seek(sought)) = orders.get(feed.name()) else { continue };
+            let epoch = sought.seek.epoch;
+            if !feed.is_at_rest(epoch) || feed.reached().1.epoch >= epoch {
+                continue;
+            }
+            let replica = feed.name().to_owned();
+            self.checkpoint();
+            let from = sought.put(&mut self.row, &replica);
+            info!(replica, target = ?sought.seek.target, from = ?from.position, "replica goes on from elsewhere");
+            self.feeds[index].seek(from);
+            self.is_sought = true;
+            self.reported = self.reported.min(self.count_decided());
         }
     }
 
@@ -346,6 +377,7 @@ impl Task {
                 }
                 self.obey();
             }
+            News::Rest(replica, epoch) => self.feeds[replica].rest(epoch),
             News::Gap(replicas, reason) => {
                 self.miss(&replicas, reason);
                 self.obey();
@@ -393,7 +425,7 @@ impl Task {
             return Exit::Lost;
         }
         let row = self.row.clone();
-        if !self.feeds.iter().any(|feed| feed.reached().1.position.is_end()) {
+        if !self.feeds.iter().any(Feed::is_ended) {
             return if is_drained { Exit::Released(row) } else { Exit::Idle(row) };
         }
         if row.state == State::Ended {

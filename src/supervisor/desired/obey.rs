@@ -86,9 +86,9 @@ pub fn sought(
 }
 
 /// `row` as the newest seeks make it, each of a replica and what is wanted of it; `None` when it has obeyed them all.
-pub fn obey(
+pub fn obey<'a>(
     row: &Row,
-    wishes: &[(&str, Wish)],
+    wishes: impl IntoIterator<Item = (&'a str, &'a Wish)>,
     rows: &BTreeMap<ShardId, Row>,
     is_listed: bool,
 ) -> Option<Row> {
@@ -114,6 +114,12 @@ impl Sought {
             (Relation::Vanished, _) if row.gap_of(replica).is_some() => {
                 let checkpoint = Checkpoint { position: Position::End, ..stays.checkpoint };
                 return Change { effect: Effect::Ends, checkpoint };
+            }
+            // What was trimmed until now is not wanted, so it is no gap for the children either.
+            (Relation::Vanished, Target::TrimHorizon | Target::Time { .. }) if now.position.is_end() => {
+                let read_through_unix_ms = now.read_through_unix_ms.max(seek.epoch);
+                let checkpoint = Checkpoint { read_through_unix_ms, ..stays.checkpoint };
+                return Change { checkpoint, ..stays };
             }
             // One that is not known to be a gap may be back in the next listing.
             (Relation::Vanished | Relation::Other, _) => return stays,

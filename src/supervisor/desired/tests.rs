@@ -49,7 +49,7 @@ fn after(shard: &str, sequence: u64) -> Target {
 /// All rows after `wish`, as far as workers that see every shard in the stream can take them.
 fn obeyed(before: &BTreeMap<ShardId, Row>, wish: &Wish) -> BTreeMap<ShardId, Row> {
     let obeyed =
-        before.values().map(|row| obey(row, &[("us", wish.clone())], before, true).unwrap_or(row.clone()));
+        before.values().map(|row| obey(row, [("us", wish)], before, true).unwrap_or(row.clone()));
     rows(obeyed)
 }
 
@@ -122,13 +122,13 @@ fn a_gap_is_left_behind_by_each_replica_for_itself() {
     gap.state = State::Gap { reason: "trimmed".to_owned(), found_unix_ms: NOW - 1 };
     let (sought, still) = (seek(Target::TrimHorizon, false), Wish::default());
     let no_rows = BTreeMap::new();
-    let one = obey(&gap, &[("us", sought.clone()), ("eu", still)], &no_rows, true).expect("one was sought");
+    let one = obey(&gap, [("us", &sought), ("eu", &still)], &no_rows, true).expect("one was sought");
     assert_eq!((&one.state, one.gap_of("us")), (&State::Open, None));
     assert_eq!(one.gap_of("eu").map(|gap| gap.reason).as_deref(), Some("trimmed"));
-    let both = obey(&one, &[("us", sought.clone()), ("eu", sought.clone())], &no_rows, true)
+    let both = obey(&one, [("us", &sought), ("eu", &sought)], &no_rows, true)
         .expect("the other was sought");
     assert_eq!((&both.state, both.gaps.len()), (&State::Open, 0));
-    let gone = obey(&gap, &[("us", sought.clone()), ("eu", sought.clone())], &no_rows, false)
+    let gone = obey(&gap, [("us", &sought), ("eu", &sought)], &no_rows, false)
         .expect("both were sought");
     assert_eq!(gone.state, State::Ended, "a shard that vanished cannot be read by anybody");
 }
@@ -137,10 +137,10 @@ fn a_gap_is_left_behind_by_each_replica_for_itself() {
 fn what_is_not_listed_keeps_its_end_and_is_not_given_up_before_it_is_a_gap() {
     let wish = seek(Target::TrimHorizon, false);
     let ended = row("a", None, checkpoint(Position::End, None));
-    let after = obey(&ended, &[("us", wish.clone())], &BTreeMap::new(), false).expect("it follows");
+    let after = obey(&ended, [("us", &wish)], &BTreeMap::new(), false).expect("it follows");
     assert_eq!((after.checkpoints["us"].position, after.state), (Position::End, State::Ended));
     let open = row("a", None, checkpoint(Position::After(number(1)), None));
-    let after = obey(&open, &[("us", wish.clone())], &BTreeMap::new(), false).expect("it follows");
+    let after = obey(&open, [("us", &wish)], &BTreeMap::new(), false).expect("it follows");
     assert_eq!(after.checkpoints["us"].position, Position::After(number(1)));
 }
 
@@ -267,7 +267,7 @@ proptest! {
         let after = obeyed(&before, &wish);
         for (row, epoch) in after.values().zip(&epochs) {
             prop_assert_eq!(row.checkpoints["us"].epoch, wanted.max(*epoch));
-            prop_assert_eq!(obey(row, &[("us", wish.clone())], &after, true), None);
+            prop_assert_eq!(obey(row, [("us", &wish)], &after, true), None);
         }
     }
 }

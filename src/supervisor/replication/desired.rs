@@ -1,12 +1,118 @@
 //! What people want of the replicas, obeyed: who may be read for, and which rows a seek puts elsewhere.
+//!
+//! Rows whose leases are held are put elsewhere by their holders (see `shard`). All others any worker writes, whoever
+//! is first; rows that say what others did are looked at often until all have followed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::Running;
+use crate::lease::{Renewal, Row};
+use crate::shard::{Shard, ShardId};
 use crate::supervisor::desired::Wish;
+use crate::supervisor::plan::{Wanted, is_listed};
+
+/// Between two looks at what other workers have obeyed. Nothing is written to the replica meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Running {
     /// What is wanted of a replica; `None` as long as nobody knows.
     pub(super) fn wish(&self, replica: &str) -> Option<Wish> {
         let known = self.setup.wishes.borrow();
         known.as_ref().map(|wishes| wishes.of(&self.setup.config.name, replica))
+    }
+
+    /// What is wanted of all replicas, and who may be read for.
+    pub(super) fn wanted(&self) -> Wanted {
+        let names = self.replicas.names.iter();
+        let wishes = names.filter_map(|name| Some((name.clone(), self.wish(name)?)));
+        Wanted::new(wishes.collect(), &self.rows)
+    }
+
+    /// People want something else.
+    pub(super) async fn obey(&mut self) {
+        self.obey_rest().await;
+        self.advance().await;
+    }
+
+    /// Goes on with what was not obeyed at once.
+    pub(super) async fn obey_rest(&mut self) {
+        let wanted = self.wanted();
+        if self.discovered_unix_ms.is_none() {
+            return;
+        }
+        self.leave_behind(&wanted).await;
+        let behind: Vec<_> = self.rows.values().filter(|row| wanted.is_behind(row)).cloned().collect();
+        if behind.is_empty() && !wanted.waits() {
+            return;
+        }
+        let mut changed = false;
+        for row in behind {
+            if row.owner.is_none() && !self.live.contains_key(&row.shard) {
+                changed |= self.put_elsewhere(&row, &wanted).await;
+            }
+        }
+        let soon = Instant::now() + LOOK_INTERVAL;
+        self.look_again = Some(self.look_again.map_or(soon, |at| at.min(soon)));
+        if changed {
+            self.advance().await;
+        }
+    }
+
+    /// Writes a row that nobody holds as a seek wants it. Says whether that was done.
+    async fn put_elsewhere(&mut self, row: &Row, wanted: &Wanted) -> bool {
+        let is_listed = self.is_there(&row.shard, row).await;
+        let Some(mut obeyed) = wanted.obeyed(row, &self.rows, is_listed) else {
+            return false;
+        };
+        match self.leases.release(&mut obeyed).await {
+            Ok(Renewal::Done) => {
+                info!(shard = %obeyed.shard, "shard that nobody reads obeys a seek");
+                self.rows.insert(obeyed.shard.clone(), obeyed);
+                true
+            }
+            // Somebody else was faster; the next look shows what it wrote.
+            Ok(Renewal::Lost) => false,
+            Err(error) => {
+                warn!(%error, "seek cannot be obeyed yet");
+                false
+            }
+        }
+    }
+
+    /// Whether the stream still has a shard. An incomplete listing must not keep an ended one from being read again.
+    async fn is_there(&mut self, shard: &ShardId, row: &Row) -> bool {
+        if is_listed(shard, &self.lineage) {
+            return true;
+        }
+        if !self.can_be_read(shard).await {
+            return false;
+        }
+        self.lineage.merge(&[Shard { id: shard.clone(), parent: row.parent.clone(), closed: true }]);
+        true
+    }
+
+    /// Removes rows of earlier streams when every replica was sought since: what is missing of them, is given up.
+    async fn leave_behind(&mut self, wanted: &Wanted) {
+        let (done, left) = std::mem::take(&mut self.others).into_iter().partition(|row| wanted.leave_behind(row));
+        self.others = left;
+        let done: Vec<Row> = done;
+        if done.is_empty() {
+            return;
+        }
+        for row in done {
+            match self.leases.remove(&row).await {
+                Ok(_) => info!(shard = %row.shard, stream = %row.stream, "row of an earlier stream is given up"),
+                Err(error) => {
+                    warn!(%error, "row of an earlier stream is not removed yet");
+                    self.others.push(row);
+                }
+            }
+        }
+        if self.others.is_empty() {
+            self.stream_gap = None;
+        }
     }
 }

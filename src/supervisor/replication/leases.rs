@@ -7,8 +7,7 @@ use futures_util::stream::{self as futures, StreamExt};
 use tokio::time::Instant;
 use tracing::{info, info_span, warn};
 
-use super::super::feed::Channel;
-use super::super::plan::Standing;
+use super::super::plan::{Standing, Wanted};
 use super::super::shard::{Built, Exit, Parts};
 use super::{CONTROL_CALLS, Running};
 use crate::lease::{self, Claim, Fence, Row};
@@ -25,11 +24,10 @@ impl Running {
         let now = Instant::now();
         // A look that is due soon stays due, however often this is called before it.
         self.look_again = self.look_again.filter(|at| *at > now);
+        let wanted = self.wanted();
         let mut claims = Vec::new();
         for row in self.rows.values() {
-            if self.live.contains_key(&row.shard)
-                || self.replicas.standing(row, &self.rows, &self.lineage) != Standing::Ready
-            {
+            if self.live.contains_key(&row.shard) || !self.is_claimable(row, &wanted) {
                 continue;
             }
             match self.observer.claim(row, &self.setup.worker, self.setup.lease.duration, now) {
@@ -50,6 +48,13 @@ impl Running {
             }
         }
         self.take(claims).await;
+    }
+
+    /// Whether a shard's lease is worth having: it can be read, or somebody who may be dead holds it and has not obeyed
+    /// a seek.
+    fn is_claimable(&self, row: &Row, wanted: &Wanted) -> bool {
+        self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Ready
+            || (row.owner.is_some() && wanted.is_behind(row))
     }
 
     pub(super) async fn take(&mut self, claims: Vec<(Row, bool)>) {
@@ -91,9 +96,7 @@ impl Running {
         let is_fresh = self.decided.remove(&shard);
         info!(%shard, settles, "lease taken");
         self.metrics.lease_changed(telemetry::LeaseChange::Acquired);
-        let unfinished = |channel: &&Channel| !row.is_done_for(&channel.replica);
-        let channels = self.channels.iter().filter(unfinished).cloned().collect();
-        let orders = self.replicas.orders(&row, &self.rows, &self.lineage);
+        let orders = self.replicas.orders(&self.wanted(), &row, &self.rows, &self.lineage);
         let (built, live) = Built::new(Parts {
             row,
             leases: self.leases.clone(),
@@ -104,7 +107,7 @@ impl Running {
             reader: self.setup.config.source.reader,
             source: self.source.clone(),
             describer: Arc::clone(&self.describer),
-            channels,
+            channels: self.channels.clone(),
             orders,
             reports: self.reports.0.clone(),
             clock: self.setup.clock,

@@ -5,16 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use futures_util::stream::{self as futures, StreamExt};
 use tracing::{error, info, warn};
 
-use super::super::plan::Standing;
+use super::super::plan::{ABSENT_LISTINGS, Standing};
 use super::{CONTROL_CALLS, Running, start};
 use crate::dynamo::Table;
 use crate::fault::{Fault, Stage, advice};
 use crate::lease::{self, Row, State};
 use crate::shard::{Position, Shard, ShardId};
-
-/// Full listings in a row that a tracked shard must be missing from before its iterator is tried: one may be
-/// inconsistent.
-const ABSENT_LISTINGS: u32 = 2;
 
 /// Full listings in a row that show a shard without its parent, before a parent that can be read is read although
 /// nothing is known of its own parents. An inconsistent listing is right again by the next one or the one after.
@@ -125,11 +121,16 @@ impl Running {
     /// of its parent. Says whether all have one now.
     pub(super) async fn track(&mut self, shards: Vec<ShardId>) -> bool {
         let now_unix_ms = self.setup.clock.unix_ms();
+        let wanted = self.wanted();
+        let new_row = |shard: &Shard| {
+            let row = self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms);
+            wanted.obeyed(&row, &self.rows, true).unwrap_or(row)
+        };
         let mut missing: Vec<_> = shards
             .iter()
             .filter(|shard| !self.rows.contains_key(*shard))
             .filter_map(|shard| self.lineage.get(shard))
-            .map(|shard| self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms))
+            .map(new_row)
             .collect();
         while !missing.is_empty() {
             let open: HashSet<_> = missing.iter().map(|row| row.shard.clone()).collect();

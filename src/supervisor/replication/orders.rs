@@ -7,9 +7,10 @@ impl Running {
     /// Tells every running shard which replicas it may be read for: one that waited for a parent starts when the
     /// parent's end is durable in that replica.
     pub(super) fn give_orders(&self) {
+        let wanted = self.wanted();
         for (shard, live) in &self.live {
             let Some(row) = self.rows.get(shard) else { continue };
-            let orders = self.replicas.orders(row, &self.rows, &self.lineage);
+            let orders = self.replicas.orders(&wanted, row, &self.rows, &self.lineage);
             live.orders.send_if_modified(|given| {
                 let is_new = *given != orders;
                 *given = orders;

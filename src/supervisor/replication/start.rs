@@ -32,6 +32,8 @@ pub(super) struct Started {
     pub(super) fence: Fence,
     pub(super) rows: BTreeMap<ShardId, Row>,
     pub(super) stream_gap: Option<status::Gap>,
+    /// Rows of earlier streams.
+    pub(super) others: Vec<Row>,
 }
 
 /// Why a replication cannot start.
@@ -94,7 +96,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         view: stream.view,
     };
     let rows = rows.into_iter().map(|row| (row.shard.clone(), row)).collect();
-    Ok(Started { leases, source, replicas, channels, writers, fence, rows, stream_gap })
+    Ok(Started { leases, source, replicas, channels, writers, fence, rows, stream_gap, others })
 }
 
 /// A replica that cannot be described now is no reason to keep changes from the others; its writer tells what it

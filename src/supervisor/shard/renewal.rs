@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
+use super::super::feed::Feed;
 use super::{Exit, Report, Task};
 use crate::lease::Renewal;
 use crate::shard::Shard;
@@ -60,8 +61,13 @@ impl Task {
         }
     }
 
-    /// Whether a replica came to its end, or to a gap, that others wait to hear of before all is over.
+    /// Whether a replica came to its end, to a gap, or to where a seek wants it, which others wait to hear of before all
+    /// is over.
     pub(super) fn has_news(&self) -> bool {
+        self.is_sought || self.has_ends()
+    }
+
+    fn has_ends(&self) -> bool {
         self.count_decided() > self.reported
             && !self.feeds.iter().all(|feed| feed.is_over() && feed.is_settled())
     }
@@ -69,12 +75,15 @@ impl Task {
     /// The row is written: who waits for what is in it is told, while other replicas are still read for. A gap is told
     /// at once; before an end the children are listed, which start after it.
     fn announce(&mut self) {
-        if !self.has_news() {
+        if std::mem::take(&mut self.is_sought) && !self.has_ends() {
+            return self.tell(Vec::new());
+        }
+        if !self.has_ends() {
             return;
         }
         self.reported = self.count_decided();
         let children = self.children.clone();
-        let ended = self.feeds.iter().any(|feed| feed.reached().1.position.is_end());
+        let ended = self.feeds.iter().any(Feed::is_ended);
         if ended && children.is_none() {
             let (describer, stream) = (Arc::clone(&self.describer), self.source.stream.clone());
             let shard = self.row.shard.clone();
@@ -95,7 +104,7 @@ impl Task {
         let _ = self.reports.send(Report { row: self.row.clone(), children });
     }
 
-    fn count_decided(&self) -> usize {
+    pub(super) fn count_decided(&self) -> usize {
         self.feeds.iter().filter(|feed| feed.is_decided()).count()
     }
 
