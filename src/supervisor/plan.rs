@@ -109,12 +109,7 @@ impl Wanted {
     }
 
     /// `row` as the newest seeks make it.
-    pub(super) fn obeyed(
-        &self,
-        row: &Row,
-        rows: &BTreeMap<ShardId, Row>,
-        is_listed: bool,
-    ) -> Option<Row> {
+    pub(super) fn obeyed(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, is_listed: bool) -> Option<Row> {
         let wishes = self.by_replica.iter().map(|(replica, (wish, _))| (replica.as_str(), wish));
         desired::obey(row, wishes, rows, is_listed)
     }

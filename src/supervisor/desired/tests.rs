@@ -48,8 +48,7 @@ fn after(shard: &str, sequence: u64) -> Target {
 
 /// All rows after `wish`, as far as workers that see every shard in the stream can take them.
 fn obeyed(before: &BTreeMap<ShardId, Row>, wish: &Wish) -> BTreeMap<ShardId, Row> {
-    let obeyed =
-        before.values().map(|row| obey(row, [("us", wish)], before, true).unwrap_or(row.clone()));
+    let obeyed = before.values().map(|row| obey(row, [("us", wish)], before, true).unwrap_or(row.clone()));
     rows(obeyed)
 }
 
@@ -125,11 +124,9 @@ fn a_gap_is_left_behind_by_each_replica_for_itself() {
     let one = obey(&gap, [("us", &sought), ("eu", &still)], &no_rows, true).expect("one was sought");
     assert_eq!((&one.state, one.gap_of("us")), (&State::Open, None));
     assert_eq!(one.gap_of("eu").map(|gap| gap.reason).as_deref(), Some("trimmed"));
-    let both = obey(&one, [("us", &sought), ("eu", &sought)], &no_rows, true)
-        .expect("the other was sought");
+    let both = obey(&one, [("us", &sought), ("eu", &sought)], &no_rows, true).expect("the other was sought");
     assert_eq!((&both.state, both.gaps.len()), (&State::Open, 0));
-    let gone = obey(&gap, [("us", &sought), ("eu", &sought)], &no_rows, false)
-        .expect("both were sought");
+    let gone = obey(&gap, [("us", &sought), ("eu", &sought)], &no_rows, false).expect("both were sought");
     assert_eq!(gone.state, State::Ended, "a shard that vanished cannot be read by anybody");
 }
 

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::Running;
 use crate::lease::{Renewal, Row};
-use crate::shard::{Shard, ShardId};
+use crate::shard::Shard;
 use crate::supervisor::desired::Wish;
 use crate::supervisor::plan::{Wanted, is_listed};
 
@@ -63,7 +63,7 @@ impl Running {
 
     /// Writes a row that nobody holds as a seek wants it. Says whether that was done.
     async fn put_elsewhere(&mut self, row: &Row, wanted: &Wanted) -> bool {
-        let is_listed = self.is_there(&row.shard, row).await;
+        let is_listed = self.is_there(row).await;
         let Some(mut obeyed) = wanted.obeyed(row, &self.rows, is_listed) else {
             return false;
         };
@@ -82,21 +82,25 @@ impl Running {
         }
     }
 
-    /// Whether the stream still has a shard. An incomplete listing must not keep an ended one from being read again.
-    async fn is_there(&mut self, shard: &ShardId, row: &Row) -> bool {
-        if is_listed(shard, &self.lineage) {
+    /// Whether the stream still has a shard. Where a listing may be incomplete, or older than a gap, an iterator tells:
+    /// neither must an ended shard be left out, nor one be tried again that is gone.
+    async fn is_there(&mut self, row: &Row) -> bool {
+        let is_listed = is_listed(&row.shard, &self.lineage);
+        if is_listed && row.all_gaps().is_empty() {
             return true;
         }
-        if !self.can_be_read(shard).await {
-            return false;
+        let is_there = self.can_be_read(&row.shard).await;
+        if is_there && !is_listed {
+            let shard = Shard { id: row.shard.clone(), parent: row.parent.clone(), closed: true };
+            self.lineage.merge(&[shard]);
         }
-        self.lineage.merge(&[Shard { id: shard.clone(), parent: row.parent.clone(), closed: true }]);
-        true
+        is_there
     }
 
     /// Removes rows of earlier streams when every replica was sought since: what is missing of them, is given up.
     async fn leave_behind(&mut self, wanted: &Wanted) {
-        let (done, left) = std::mem::take(&mut self.others).into_iter().partition(|row| wanted.leave_behind(row));
+        let (done, left) =
+            std::mem::take(&mut self.others).into_iter().partition(|row| wanted.leave_behind(row));
         self.others = left;
         let done: Vec<Row> = done;
         if done.is_empty() {
@@ -104,7 +108,9 @@ impl Running {
         }
         for row in done {
             match self.leases.remove(&row).await {
-                Ok(_) => info!(shard = %row.shard, stream = %row.stream, "row of an earlier stream is given up"),
+                Ok(_) => {
+                    info!(shard = %row.shard, stream = %row.stream, "row of an earlier stream is given up")
+                }
                 Err(error) => {
                     warn!(%error, "row of an earlier stream is not removed yet");
                     self.others.push(row);

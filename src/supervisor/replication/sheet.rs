@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Running, SHOW_INTERVAL};
 use crate::lease::Row;
-use crate::supervisor::plan::Standing;
+use crate::supervisor::plan::{Order, Standing};
 use crate::supervisor::shard::Live;
 use crate::supervisor::status::{self, Gap, Ledger, Shards};
 use crate::telemetry;
@@ -124,30 +124,31 @@ impl Running {
     }
 
     fn gaps(&self) -> Vec<Gap> {
+        let advice = format!(
+            "replicas miss changes of this shard: `dynamirror seek {} --to trim_horizon` reads what the stream still \
+             has of it and gives up the rest; verify or copy them then",
+            self.setup.config.name
+        );
         let gaps = |row: &Row| {
-            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| {
-                Gap {
+            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| Gap {
                 shard: Some(row.shard.to_string()),
                 reason: match replica {
                     Some(replica) => format!("replica `{replica}`: {}", gap.reason),
                     None => gap.reason,
                 },
-                advice: "replicas miss changes of this shard: verify or copy them anew, then start the replication \
-                         under a new name"
-                    .to_owned(),
+                advice: advice.clone(),
                 found_unix_ms: gap.found_unix_ms,
-            }
             };
             row.all_gaps().into_iter().map(gap).collect::<Vec<_>>()
         };
         self.stream_gap.iter().cloned().chain(self.rows.values().flat_map(gaps)).collect()
     }
 
-    /// A shard that was just started counts from its start.
+    /// Of the shards that are read for somebody. One that was just started counts from its start.
     fn oldest_poll_unix_ms(&self) -> Option<i64> {
-        let polled =
-            self.live.values().map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
-        polled.min()
+        let is_read = |live: &&Live| live.orders.borrow().values().any(Order::runs);
+        let polled = |live: &Live| live.reading.last_poll_unix_ms().unwrap_or(0).max(live.started_unix_ms);
+        self.live.values().filter(is_read).map(polled).min()
     }
 
     fn reading_trouble(&self) -> Option<String> {

@@ -140,8 +140,8 @@ pub(super) fn stream_gap(read: &StreamArn, current: Option<&StreamArn>, now_unix
     status::Gap {
         shard: None,
         reason,
-        advice: "changes between the two streams may be missing: verify or copy the replicas anew, then start the \
-                 replication under a new name"
+        advice: "changes between the two streams may be missing: restart the workers, verify or copy the replicas, and \
+                 `dynamirror seek` all of them to give up what is missing"
             .to_owned(),
         found_unix_ms: now_unix_ms,
     }
