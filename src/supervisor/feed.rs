@@ -28,6 +28,10 @@ pub(super) struct Channel {
     pub(super) reloads: mpsc::UnboundedSender<oneshot::Sender<()>>,
     pub(super) budget: Budget,
     pub(super) gauges: Arc<Gauges>,
+    /// Open while this worker holds every shard that can be read, and people want the replica to be written to: only
+    /// then no other writes to it, and a parked change can be tried again without overtaking a newer one that another
+    /// worker has read.
+    pub(super) retries: Fence,
 }
 
 /// One shard's way to one replica.

@@ -26,7 +26,7 @@ use super::sync::{self, Found};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::control::Control;
-use crate::lease::{self, Fence, Leases, Observer, Row};
+use crate::lease::{self, Leases, Observer, Row};
 use crate::shard::ShardId;
 use crate::stream::{Describer, Lineage, Source};
 use crate::task::Tasks;
@@ -66,9 +66,6 @@ struct Running {
     replicas: Replicas,
     channels: Vec<Channel>,
     writers: Tasks<()>,
-    /// Open while this worker holds every shard that can be read: only then no other writes to the replicas, and a
-    /// parked change can be tried again without overtaking a newer one that another worker has read.
-    fence: Fence,
     lineage: Lineage,
     rows: BTreeMap<ShardId, Row>,
     observer: Observer,
@@ -144,7 +141,6 @@ impl Running {
             replicas: started.replicas,
             channels: started.channels,
             writers: started.writers,
-            fence: started.fence,
             rows: started.rows,
             stream_gap: started.stream_gap,
             others: started.others,

@@ -97,11 +97,15 @@ impl Running {
 
     fn permit_retries(&self, shards: &Shards) {
         let until = Instant::now() + 2 * SHOW_INTERVAL;
-        let holds_all = shards.elsewhere == 0 && shards.unowned == 0;
-        if holds_all && !self.live.is_empty() && self.live.values().all(|live| live.fence.is_open(until)) {
-            self.fence.open_until(until);
-        } else {
-            self.fence.revoke();
+        let holds_all = shards.elsewhere == 0 && shards.unowned == 0 && !self.live.is_empty();
+        let may_write = holds_all && self.live.values().all(|live| live.fence.is_open(until));
+        let wanted = self.wanted();
+        for channel in &self.channels {
+            if may_write && wanted.runs(&channel.replica) {
+                channel.retries.open_until(until);
+            } else {
+                channel.retries.revoke();
+            }
         }
     }
 

@@ -29,7 +29,6 @@ pub(super) struct Started {
     pub(super) replicas: Replicas,
     pub(super) channels: Vec<Channel>,
     pub(super) writers: Tasks<()>,
-    pub(super) fence: Fence,
     pub(super) rows: BTreeMap<ShardId, Row>,
     pub(super) stream_gap: Option<status::Gap>,
     /// Rows of earlier streams.
@@ -86,8 +85,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         new: new_replicas(setup).await?,
         start: config.start,
     };
-    let fence = Fence::closed();
-    let (channels, writers) = writers(setup, &fence).await?;
+    let (channels, writers) = writers(setup).await?;
     let source = Source {
         streams: Arc::clone(&config.source.streams),
         tables: Arc::clone(&config.source.tables),
@@ -96,7 +94,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         view: stream.view,
     };
     let rows = rows.into_iter().map(|row| (row.shard.clone(), row)).collect();
-    Ok(Started { leases, source, replicas, channels, writers, fence, rows, stream_gap, others })
+    Ok(Started { leases, source, replicas, channels, writers, rows, stream_gap, others })
 }
 
 /// A replica that cannot be described now is no reason to keep changes from the others; its writer tells what it
@@ -171,13 +169,14 @@ pub(super) async fn register(setup: &Setup, replicas: &BTreeSet<String>) -> Resu
     Ok(())
 }
 
-async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
+async fn writers(setup: &Setup) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
     let mut channels = Vec::new();
     let mut writers = Tasks::new();
     for replica in &setup.config.replicas {
         let (inbox, receiver) = mpsc::unbounded_channel();
         let (reloads, asked) = mpsc::unbounded_channel();
         let gauges = Arc::new(Gauges::default());
+        let retries = Fence::closed();
         let (name, table) = (&setup.config.name, &setup.config.source.table);
         let writer = Writer::build(replica::Parts {
             config: replica.writer.clone(),
@@ -185,7 +184,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
             parked: Parked::new(setup.control.clone(), name, &replica.name, setup.clock),
             inbox: receiver,
             reloads: asked,
-            fence: fence.clone(),
+            fence: retries.clone(),
             gauges: Arc::clone(&gauges),
             clock: setup.clock,
             metrics: setup.metrics.replica(name, table, &replica.name),
@@ -193,7 +192,7 @@ async fn writers(setup: &Setup, fence: &Fence) -> Result<(Vec<Channel>, Tasks<()
         let span = info_span!("replica", replica = replica.name);
         writers.spawn(span, writer.await?.run());
         let budget = Budget::new(replica.buffer_bytes);
-        channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges });
+        channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges, retries });
     }
     Ok((channels, writers))
 }

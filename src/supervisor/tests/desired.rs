@@ -356,3 +356,30 @@ async fn a_pause_beyond_the_retention_is_a_gap_and_a_seek_reads_what_is_left() {
     world.arrives("us", "x", 1).await;
     again.until("no gap", |status| status.replications[0].gaps.is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_change_is_not_tried_again_while_its_replica_is_paused() {
+    let world = World::new(&["a"]);
+    world.tables.refuse_items_with(r#""N":"13""#);
+    let worker = world.pair("w").await;
+    world.source.put("a", "x", 13);
+    let parked =
+        |status: &status::Status| TABLES.iter().all(|(name, _)| replica(status, name).parked_keys == 1);
+    worker.until("it is parked", parked).await;
+    world.pause(&["us"], true).await;
+    worker.until("us is paused", state("us", State::Paused)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.tables.accept_all();
+    for (name, _) in TABLES {
+        let control = Control::new(Arc::clone(&world.tables) as _, "control");
+        let parked = crate::replica::parked::Parked::new(control, "orders", name, world.clock);
+        for entry in parked.list().await.expect("listed") {
+            assert!(parked.ask_retry(&entry).await.expect("asked"));
+        }
+    }
+    world.arrives("eu", "x", 13).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.versions("us", "x"), Vec::<u64>::new(), "a paused replica was written to");
+    world.pause(&["us"], false).await;
+    world.arrives("us", "x", 13).await;
+}
