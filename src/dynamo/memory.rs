@@ -1,6 +1,6 @@
 //! Tables in memory, for unit tests of the stages: conditions and prefixes, and faults on demand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ struct State {
     scripted: VecDeque<Scripted>,
     poison: Option<String>,
     description: Option<Table>,
-    broken: Option<String>,
+    broken: BTreeSet<String>,
+    delays: BTreeMap<String, Duration>,
     rows_broken: bool,
     rows_delay: Duration,
     items_delay: Duration,
@@ -70,7 +71,16 @@ impl Memory {
 
     /// From now on writes of items to `table` fail, or succeed again.
     pub(crate) fn break_table(&self, table: &str, broken: bool) {
-        self.state().broken = broken.then(|| table.to_owned());
+        let mut state = self.state();
+        match broken {
+            true => drop(state.broken.insert(table.to_owned())),
+            false => drop(state.broken.remove(table)),
+        }
+    }
+
+    /// From now on answers to writes of items to `table`, which are done at once, take this long.
+    pub(crate) fn slow_table(&self, table: &str, delay: Duration) {
+        self.state().delays.insert(table.to_owned(), delay);
     }
 
     /// From now on reads and writes of rows fail, or succeed again.
@@ -170,7 +180,7 @@ impl State {
 
     fn write(&mut self, table: &str, changes: &[Change]) -> Result<Written, Error> {
         self.batches.push(changes.iter().map(|change| change.key.to_string()).collect());
-        if self.broken.as_deref() == Some(table) {
+        if self.broken.contains(table) {
             return Err(fault("BatchWriteItem", Fault::Transient));
         }
         let scripted = self.scripted.pop_front();
@@ -220,7 +230,8 @@ impl Tables for Memory {
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {
         let mut state = self.state();
         let result = state.write(table, changes);
-        after(state.items_delay, result)
+        let delay = state.delays.get(table).copied().unwrap_or(state.items_delay);
+        after(delay, result)
     }
 
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {

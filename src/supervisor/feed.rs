@@ -175,6 +175,11 @@ impl Feed {
         self.is_ended
     }
 
+    /// Whether all of the shard was handed over and is not durable yet.
+    pub(super) fn is_ending(&self) -> bool {
+        self.delivered.is_end() && !self.is_settled()
+    }
+
     /// Whether its end is durable, or it is known that it will never come to it.
     pub(super) fn is_decided(&self) -> bool {
         self.is_over && (self.is_settled() || !self.delivered.is_end())
@@ -189,7 +194,7 @@ impl Feed {
     ) {
         let new = &records[self.delivered_of(records)..];
         let changes: Vec<_> = new.iter().filter_map(|record| self.router.change(record)).collect();
-        self.channel.gauges.routed(records.len() as u64, (records.len() - changes.len()) as u64);
+        self.channel.gauges.routed(new.len() as u64, (new.len() - changes.len()) as u64);
         if position > self.delivered {
             self.delivered = position;
             self.is_over = position.is_end();

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -124,6 +124,8 @@ pub(super) struct Task {
     reported: usize,
     /// Whether a seek was obeyed that is not reported yet.
     is_sought: bool,
+    /// When the row is to be written although no renewal is due.
+    news_at: Option<Instant>,
     /// The children being listed while some replicas are still read for.
     listing: Tasks<Vec<Shard>>,
     children: Option<Vec<Shard>>,
@@ -206,6 +208,7 @@ impl Built {
             reports: parts.reports,
             reported,
             is_sought: false,
+            news_at: None,
             listing: Tasks::new(),
             children: None,
             clock: parts.clock,
@@ -272,12 +275,16 @@ impl Task {
                     }
                     self.feeds[ack.replica].settle(ack.lot);
                     self.seek();
-                    if self.has_news() && !self.renew().await {
-                        return Exit::Lost;
-                    }
+                    self.look_for_news();
                 }
                 // 2. The lease must not run out over work.
                 _ = renew.tick() => {
+                    if !self.renew().await {
+                        return Exit::Lost;
+                    }
+                }
+                () = sleep_until(self.news_at.unwrap_or_else(Instant::now)), if self.news_at.is_some() => {
+                    self.news_at = None;
                     if !self.renew().await {
                         return Exit::Lost;
                     }
@@ -291,9 +298,6 @@ impl Task {
                 Some(news) = news.recv() => {
                     self.take(news);
                     self.seek();
-                    if self.has_news() && !self.renew().await {
-                        return Exit::Lost;
-                    }
                 }
                 Some(()) = reading.next() => {
                     // Something may have come between the look for it and the end.
@@ -346,6 +350,7 @@ impl Task {
             self.feeds[index].seek(from);
             self.is_sought = true;
             self.reported = self.reported.min(self.count_decided());
+            self.look_for_news();
         }
     }
 
@@ -375,11 +380,13 @@ impl Task {
                 for replica in replicas {
                     self.feeds[replica].deliver(&[], Position::End, None);
                 }
+                self.look_for_news();
                 self.obey();
             }
             News::Rest(replica, epoch) => self.feeds[replica].rest(epoch),
             News::Gap(replicas, reason) => {
                 self.miss(&replicas, reason);
+                self.look_for_news();
                 self.obey();
             }
         }

@@ -21,6 +21,9 @@
 //!
 //! When nobody is attached, the one who is furthest becomes the live cursor: one reader is the normal case.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use tokio::time::Instant;

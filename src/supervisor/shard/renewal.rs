@@ -12,6 +12,10 @@ use crate::lease::Renewal;
 use crate::shard::Shard;
 use crate::telemetry;
 
+/// How long the end of a shard in one replica waits for the others that have been given all of it too. Their last
+/// writes end at about the same time, and then the children start together, on one cursor.
+const END_SPREAD: Duration = Duration::from_millis(250);
+
 impl Task {
     /// The grace is over and writes are still under way: what is settled is kept, and the lease is left to run
     /// out, because a successor must not write before those have landed or failed.
@@ -61,13 +65,21 @@ impl Task {
         }
     }
 
-    /// Whether a replica came to its end, to a gap, or to where a seek wants it, which others wait to hear of before all
-    /// is over.
-    pub(super) fn has_news(&self) -> bool {
-        self.is_sought || self.has_ends()
+    /// When a replica came to its end, to a gap, or to where a seek wants it, others wait to hear of it before all is
+    /// over.
+    pub(super) fn look_for_news(&mut self) {
+        if self.is_sought {
+            self.news_at = Some(Instant::now());
+        } else if !self.has_news() {
+            self.news_at = None;
+        } else if self.feeds.iter().any(Feed::is_ending) {
+            self.news_at.get_or_insert(Instant::now() + END_SPREAD);
+        } else {
+            self.news_at = Some(Instant::now());
+        }
     }
 
-    fn has_ends(&self) -> bool {
+    fn has_news(&self) -> bool {
         self.count_decided() > self.reported
             && !self.feeds.iter().all(|feed| feed.is_over() && feed.is_settled())
     }
@@ -75,10 +87,11 @@ impl Task {
     /// The row is written: who waits for what is in it is told, while other replicas are still read for. A gap is told
     /// at once; before an end the children are listed, which start after it.
     fn announce(&mut self) {
-        if std::mem::take(&mut self.is_sought) && !self.has_ends() {
-            return self.tell(Vec::new());
-        }
-        if !self.has_ends() {
+        let is_sought = std::mem::take(&mut self.is_sought);
+        if self.count_decided() == self.reported {
+            if is_sought {
+                self.tell(Vec::new());
+            }
             return;
         }
         self.reported = self.count_decided();

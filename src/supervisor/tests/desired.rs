@@ -4,21 +4,13 @@ use super::*;
 use crate::shard::SequenceNumber;
 use crate::supervisor::desired::{Seek, Store, Target, Wish};
 
-/// The tables of the two replicas, by their names.
-const TABLES: [(&str, &str); 2] = [("us", "replica"), ("eu", "replica-eu")];
+/// The two replicas.
+const REPLICAS: [&str; 2] = ["us", "eu"];
 
 impl World {
-    /// A worker with two replicas.
-    async fn pair(&self, id: &str) -> Running {
-        let mut config = self.config(id);
-        let mut second = config.replications[0].replicas[0].clone();
-        (second.name, second.writer.table) = (TABLES[1].0.to_owned(), TABLES[1].1.to_owned());
-        config.replications[0].replicas.push(second);
-        let worker = Worker::build(config).await.expect("the control table is ours");
-        let (board, drain) = (worker.board(), CancellationToken::new());
-        let mut tasks = Tasks::new();
-        tasks.spawn(tracing::Span::none(), worker.run(drain.clone()));
-        Running { board, drain, tasks }
+    /// A world with two replicas.
+    fn pair(shards: &[&str]) -> Self {
+        Self { replicas: REPLICAS.map(str::to_owned).to_vec(), ..Self::new(shards) }
     }
 
     fn store(&self) -> Store {
@@ -46,8 +38,7 @@ impl World {
 
     /// The versions of `key` that were written to a replica, in order.
     fn versions(&self, replica: &str, key: &str) -> Vec<u64> {
-        let table = TABLES.iter().find(|(name, _)| *name == replica).expect("one of the two").1;
-        let puts = self.tables.puts(table).into_iter();
+        let puts = self.tables.puts(replica).into_iter();
         let of_key = puts.filter(|item| item.contains(&format!(r#"{{"S":"{key}"}}"#)));
         of_key.map(|item| version(&item)).collect()
     }
@@ -105,10 +96,10 @@ fn number(sequence: u64) -> SequenceNumber {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_replica_stands_still_and_the_other_goes_on() {
-    let world = World::new(&["a"]);
-    let worker = world.pair("w").await;
+    let world = World::pair(&["a"]);
+    let worker = world.worker("w").await;
     world.source.put("a", "x", 1);
-    for (name, _) in TABLES {
+    for name in REPLICAS {
         world.arrives(name, "x", 1).await;
     }
     world.pause(&["us"], true).await;
@@ -135,11 +126,11 @@ async fn a_paused_replica_stands_still_and_the_other_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_outlives_its_workers_and_ends_where_it_began() {
-    let world = World::new(&["a", "b"]);
-    let first = world.pair("first").await;
+    let world = World::pair(&["a", "b"]);
+    let first = world.worker("first").await;
     world.source.put("a", "x", 1);
     world.source.put("b", "y", 1);
-    for (name, _) in TABLES {
+    for name in REPLICAS {
         world.arrives(name, "x", 1).await;
         world.arrives(name, "y", 1).await;
     }
@@ -153,15 +144,15 @@ async fn a_pause_outlives_its_workers_and_ends_where_it_began() {
     world.source.put("a", "x", 2);
     world.source.put("b", "y", 2);
     first.drain().await;
-    let _second = world.pair("second").await;
-    let third = world.pair("third").await;
+    let _second = world.worker("second").await;
+    let third = world.worker("third").await;
     third.until("it knows of the pause", state("eu", State::Paused)).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    for (name, _) in TABLES {
+    for name in REPLICAS {
         assert_eq!((world.versions(name, "x"), world.versions(name, "y")), (vec![1], vec![1]), "{name}");
     }
     world.pause(&["us", "eu"], false).await;
-    for (name, _) in TABLES {
+    for name in REPLICAS {
         for key in ["x", "y"] {
             world.arrives(name, key, 2).await;
             assert_eq!(world.versions(name, key), [1, 2], "something was read again");
@@ -181,8 +172,8 @@ async fn family(world: &World) -> (Running, Running) {
     }
     world.source.close("b", &["d"]);
     world.source.put_at("d", "x", 51, START_UNIX_MS + 51_000);
-    let workers = (world.pair("one").await, world.pair("two").await);
-    for (name, _) in TABLES {
+    let workers = (world.worker("one").await, world.worker("two").await);
+    for name in REPLICAS {
         world.arrives(name, "x", 51).await;
         world.arrives(name, "y", 50).await;
     }
@@ -193,7 +184,7 @@ async fn family(world: &World) -> (Running, Running) {
 
 #[tokio::test(start_paused = true)]
 async fn a_seek_back_replays_in_order_and_ends_with_the_newest() {
-    let world = World::new(&["a"]);
+    let world = World::pair(&["a"]);
     let (one, _two) = family(&world).await;
     let before = world.versions("eu", "x").len();
     world.seek(&["us"], Target::TrimHorizon, false).await;
@@ -222,7 +213,7 @@ fn fallen_to(world: &World, key: &str) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_seek_to_a_time_replays_from_then_on() {
-    let world = World::new(&["a"]);
+    let world = World::pair(&["a"]);
     let (_one, _two) = family(&world).await;
     let unix_ms = START_UNIX_MS + 40_000;
     world.seek(&["us"], Target::Time { unix_ms }, false).await;
@@ -237,7 +228,7 @@ async fn a_seek_to_a_time_replays_from_then_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_seek_to_a_sequence_moves_one_shard_and_what_came_from_it() {
-    let world = World::new(&["a"]);
+    let world = World::pair(&["a"]);
     let (_one, _two) = family(&world).await;
     let ys = world.versions("us", "y").len();
     // Numbers begin at 1001 with the first change, and `x` and `y` take turns from 1026 on: 1044 is `x` 35.
@@ -256,8 +247,8 @@ async fn a_seek_to_a_sequence_moves_one_shard_and_what_came_from_it() {
 #[tokio::test(start_paused = true)]
 async fn a_seek_forward_passes_over_what_it_was_told_to_and_nothing_unasked() {
     for may_skip in [true, false] {
-        let world = World::new(&["a"]);
-        let worker = world.pair("w").await;
+        let world = World::pair(&["a"]);
+        let worker = world.worker("w").await;
         world.source.put("a", "x", 1);
         world.arrives("us", "x", 1).await;
         world.pause(&["us"], true).await;
@@ -282,7 +273,7 @@ async fn a_seek_forward_passes_over_what_it_was_told_to_and_nothing_unasked() {
 #[tokio::test(start_paused = true)]
 async fn workers_that_die_in_the_middle_of_a_seek_are_followed_by_others_that_end_it() {
     for tenths in 0..24 {
-        let world = World::new(&["a"]);
+        let world = World::pair(&["a"]);
         let (one, two) = family(&world).await;
         world.seek(&["us", "eu"], Target::TrimHorizon, false).await;
         tokio::time::sleep(Duration::from_millis(100 * tenths)).await;
@@ -290,9 +281,9 @@ async fn workers_that_die_in_the_middle_of_a_seek_are_followed_by_others_that_en
         if tenths % 2 == 0 {
             drop(two);
         }
-        let _next = world.pair("next").await;
+        let _next = world.worker("next").await;
         world.source.put_at("d", "x", 99, world.clock.unix_ms());
-        for (name, _) in TABLES {
+        for name in REPLICAS {
             let begun = Instant::now();
             while world.versions(name, "x").iter().min_by_key(|version| version.abs_diff(0)).is_none()
                 || world.versions(name, "x").last() != Some(&99)
@@ -314,8 +305,8 @@ fn went_back(versions: &[u64]) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_seek_leaves_the_gap_of_a_vanished_shard_behind() {
-    let world = World::new(&["a", "b"]);
-    let worker = world.pair("w").await;
+    let world = World::pair(&["a", "b"]);
+    let worker = world.worker("w").await;
     worker.until("both are read", |status| status.replications[0].shards.active == 2).await;
     world.source.forget("a");
     worker.until("a gap", |status| !status.replications[0].gaps.is_empty()).await;
@@ -327,27 +318,27 @@ async fn a_seek_leaves_the_gap_of_a_vanished_shard_behind() {
     let status = worker.until("no gap", |status| status.replications[0].gaps.is_empty()).await;
     assert!(status.ready, "{:?}", status.not_ready);
     world.source.put("b", "y", 1);
-    for (name, _) in TABLES {
+    for name in REPLICAS {
         world.arrives(name, "y", 1).await;
     }
     worker.drain().await;
-    let again = world.pair("again").await;
+    let again = world.worker("again").await;
     let status = again.until("it is ready", |status| status.ready).await;
     assert!(status.replications[0].gaps.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_beyond_the_retention_is_a_gap_and_a_seek_reads_what_is_left() {
-    let world = World::new(&["a"]);
+    let world = World::pair(&["a"]);
     world.pause(&["us"], true).await;
-    let worker = world.pair("w").await;
+    let worker = world.worker("w").await;
     world.source.put("a", "x", 1);
     world.arrives("eu", "x", 1).await;
     worker.until("us is paused", state("us", State::Paused)).await;
     worker.drain().await;
     tokio::time::advance(Duration::from_secs(25 * 60 * 60)).await;
     world.pause(&["us"], false).await;
-    let again = world.pair("again").await;
+    let again = world.worker("again").await;
     let status = again.until("a gap", |status| !status.replications[0].gaps.is_empty()).await;
     assert!(status.replications[0].gaps[0].advice.contains("seek"), "{status:#?}");
     assert_eq!(world.versions("us", "x"), Vec::<u64>::new());
@@ -359,18 +350,17 @@ async fn a_pause_beyond_the_retention_is_a_gap_and_a_seek_reads_what_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_parked_change_is_not_tried_again_while_its_replica_is_paused() {
-    let world = World::new(&["a"]);
+    let world = World::pair(&["a"]);
     world.tables.refuse_items_with(r#""N":"13""#);
-    let worker = world.pair("w").await;
+    let worker = world.worker("w").await;
     world.source.put("a", "x", 13);
-    let parked =
-        |status: &status::Status| TABLES.iter().all(|(name, _)| replica(status, name).parked_keys == 1);
+    let parked = |status: &status::Status| REPLICAS.iter().all(|name| replica(status, name).parked_keys == 1);
     worker.until("it is parked", parked).await;
     world.pause(&["us"], true).await;
     worker.until("us is paused", state("us", State::Paused)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     world.tables.accept_all();
-    for (name, _) in TABLES {
+    for name in REPLICAS {
         let control = Control::new(Arc::clone(&world.tables) as _, "control");
         let parked = crate::replica::parked::Parked::new(control, "orders", name, world.clock);
         for entry in parked.list().await.expect("listed") {

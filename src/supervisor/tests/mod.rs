@@ -1,6 +1,7 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
 mod desired;
+mod isolation;
 mod model;
 
 use std::sync::Arc;
@@ -24,6 +25,9 @@ struct World {
     clock: Clock,
     begun: Instant,
     start: Start,
+    /// Names of the replicas' tables; each replica is called like its table.
+    replicas: Vec<String>,
+    buffer_bytes: usize,
 }
 
 /// A worker that runs. Dropping it is its sudden death.
@@ -38,18 +42,26 @@ impl World {
         let clock = Clock::Simulated { start_unix_ms: START_UNIX_MS, start: Instant::now() };
         let tables = Arc::new(Memory::default());
         tables.describe_as(model::table(None));
-        Self { source: Model::new(shards), tables, clock, begun: Instant::now(), start: Start::TrimHorizon }
+        Self {
+            source: Model::new(shards),
+            tables,
+            clock,
+            begun: Instant::now(),
+            start: Start::TrimHorizon,
+            replicas: vec!["us".to_owned()],
+            buffer_bytes: 8 << 20,
+        }
     }
 
     fn config(&self, worker: &str) -> Config {
         let tables = || Arc::clone(&self.tables) as Arc<dyn Tables>;
         let attempt = Duration::from_secs(2);
-        let replica = Replica {
-            name: "us".to_owned(),
+        let replica = |name: &String| Replica {
+            name: name.clone(),
             tables: tables(),
-            buffer_bytes: 8 << 20,
+            buffer_bytes: self.buffer_bytes,
             writer: crate::replica::Config {
-                table: "replica".to_owned(),
+                table: name.clone(),
                 batches_in_flight: 4,
                 attempt_timeout: attempt,
                 settle: attempt,
@@ -78,7 +90,7 @@ impl World {
                 name: "orders".to_owned(),
                 start: self.start,
                 source,
-                replicas: vec![replica],
+                replicas: self.replicas.iter().map(replica).collect(),
             }],
         }
     }
@@ -92,7 +104,11 @@ impl World {
     }
 
     fn version(&self, key: &str) -> Option<String> {
-        let item = self.tables.item("replica", &model::key(key))?;
+        self.version_in("us", key)
+    }
+
+    fn version_in(&self, replica: &str, key: &str) -> Option<String> {
+        let item = self.tables.item(replica, &model::key(key))?;
         Some(item.trim_end_matches("\"}}").rsplit('"').next().expect("a version").to_owned())
     }
 
@@ -253,13 +269,13 @@ async fn lag_grows_while_a_replica_is_down_and_ends_when_it_is_back() {
     world.until("x", 1).await;
     let lag = |status: &status::Status| status.replications[0].replicas[0].lag_seconds;
     worker.until("idle time is proven", |status| lag(status).is_some_and(|lag| lag < 15.0)).await;
-    world.tables.break_table("replica", true);
+    world.tables.break_table("us", true);
     world.source.put("a", "x", 2);
     let down =
         worker.until("stalled", |status| status.replications[0].replicas[0].state == State::Stalled).await;
     assert!(!down.ready && lag(&down) > Some(30.0), "{down:?}");
     assert!(down.replications[0].replicas[0].error.is_some());
-    world.tables.break_table("replica", false);
+    world.tables.break_table("us", false);
     world.until("x", 2).await;
     worker.until("streaming again", |status| status.ready && lag(status).is_some_and(|lag| lag < 15.0)).await;
 }
@@ -279,12 +295,12 @@ async fn what_was_given_up_is_read_again_although_the_lease_was_kept() {
     // Changes wait, and the renewal of 12 s is answered at 13.9 s: the lease was held all the time, the right to write was not.
     world.tables.slow_rows(Duration::from_millis(1_900));
     at(11_100).await;
-    world.tables.break_table("replica", true);
+    world.tables.break_table("us", true);
     for step in 0..150 {
         world.source.put("a", &format!("k{step}"), 1);
     }
     at(15_000).await;
-    world.tables.break_table("replica", false);
+    world.tables.break_table("us", false);
     world.tables.slow_rows(Duration::ZERO);
     for step in 0..150 {
         world.until(&format!("k{step}"), 1).await;

@@ -29,6 +29,12 @@ struct State {
     generation: u32,
     /// Who read which record, in order.
     read: Vec<(ShardId, u64)>,
+    /// Memory that each record takes.
+    record_bytes: usize,
+    iterators: u64,
+    /// Of each shard, by chain of iterators: its first and its last poll, counted from the first of all.
+    chains: BTreeMap<(ShardId, u64), (u64, u64)>,
+    polls: u64,
 }
 
 #[derive(Default)]
@@ -36,6 +42,8 @@ struct Held {
     parent: Option<ShardId>,
     closed: bool,
     records: Vec<Record>,
+    /// So many of the oldest records are gone.
+    trimmed: usize,
 }
 
 /// Records in one page: small, so that a shard has several.
@@ -44,6 +52,7 @@ const PAGE: usize = 10;
 impl Model {
     pub(super) fn new(shards: &[&str]) -> Arc<Self> {
         let model = Self::default();
+        model.state().record_bytes = 100;
         for shard in shards {
             model.state().shards.insert((*shard).into(), Held::default());
         }
@@ -81,6 +90,32 @@ impl Model {
             let held = Held { parent: Some(shard.into()), ..Held::default() };
             state.shards.insert((*child).into(), held);
         }
+    }
+
+    /// The oldest records of a shard, so many, are gone.
+    pub(super) fn trim(&self, shard: &str, count: usize) {
+        self.state().shards.get_mut(&shard.into()).expect("a shard of the model").trimmed = count;
+    }
+
+    /// From now on a page of records takes as much memory as is reserved for it at most.
+    pub(super) fn make_records_bulky(&self) {
+        self.state().record_bytes = 100_000;
+    }
+
+    /// The most readers that one shard had at once. A reader is one chain of iterators, and two are there at once when
+    /// their polls interleave.
+    pub(super) fn most_readers(&self) -> usize {
+        let state = self.state();
+        let at = |shard: &ShardId, poll: u64| {
+            let spans = state.chains.iter().filter(|((of, _), _)| of == shard);
+            spans.filter(|(_, (first, last))| (*first..=*last).contains(&poll)).count()
+        };
+        state.chains.iter().map(|((shard, _), (first, _))| at(shard, *first)).max().unwrap_or(0)
+    }
+
+    /// Counts readers anew from now on.
+    pub(super) fn forget_readers(&self) {
+        self.state().chains.clear();
     }
 
     /// A shard is gone, read or not.
@@ -157,36 +192,48 @@ impl Streams for Model {
         shard: &'a ShardId,
         position: &'a Position,
     ) -> Future<'a, Iterator> {
-        let state = self.state();
+        let mut state = self.state();
+        state.iterators += 1;
+        let chain = state.iterators;
         let Some(held) = state.shards.get(shard) else {
             return ready(missing("GetShardIterator"));
         };
         let index = match position {
-            Position::TrimHorizon | Position::At { .. } => 0,
+            Position::TrimHorizon | Position::At { .. } => held.trimmed,
             Position::Latest { .. } => held.records.len(),
             Position::After(sequence) => {
                 held.records.iter().take_while(|record| record.sequence <= *sequence).count()
             }
             Position::End => unreachable!("the end is never asked for"),
         };
-        ready(Ok(Iterator(format!("{shard} {index}"))))
+        if index < held.trimmed {
+            return ready(Err(dynamo::Error::new("GetShardIterator", Fault::Trimmed, "it is trimmed")));
+        }
+        ready(Ok(Iterator(format!("{shard} {index} {chain}"))))
     }
 
     fn records<'a>(&'a self, iterator: &'a Iterator, _limit: u32) -> Future<'a, Page> {
         let mut state = self.state();
-        let (shard, index) = iterator.0.split_once(' ').expect("our own token");
-        let (shard, index): (ShardId, usize) = (shard.into(), index.parse().expect("our own token"));
+        let mut token = iterator.0.split(' ');
+        let mut next = || token.next().expect("our own token");
+        let shard: ShardId = next().into();
+        let index: usize = next().parse().expect("our own token");
+        let chain: u64 = next().parse().expect("our own token");
+        state.polls += 1;
+        let poll = state.polls;
+        state.chains.entry((shard.clone(), chain)).or_insert((poll, poll)).1 = poll;
         let Some(held) = state.shards.get(&shard) else {
             return ready(missing("GetRecords"));
         };
         let records: Vec<_> = held.records[index..].iter().take(PAGE).cloned().collect();
         let end = index + records.len();
         // The page that reaches the end of a closed shard carries its records and no iterator.
-        let next = (!held.closed || end < held.records.len()).then(|| Iterator(format!("{shard} {end}")));
+        let next =
+            (!held.closed || end < held.records.len()).then(|| Iterator(format!("{shard} {end} {chain}")));
         for index in index..end {
             state.read.push((shard.clone(), index as u64));
         }
-        ready(Ok(Page { bytes: 100 * records.len(), records, next }))
+        ready(Ok(Page { bytes: state.record_bytes * records.len(), records, next }))
     }
 }
 
