@@ -1,7 +1,7 @@
 //! Memory as something that is reserved before it is used.
 //!
 //! A replica may hold so many bytes of changes. Whoever wants to fetch more reserves room first and waits while
-//! there is none; that is how a slow replica holds back the calls that read its source, and nothing else.
+//! there is none; that is how a slow replica holds back the calls that read its source for it, and nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,8 +5,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use dynamirror::emulator::{Fault, Rule};
 use dynamirror::supervisor::status::State;
+use tokio::time::Instant;
 
-use crate::support::{Options, World, wait};
+use crate::support::{Load, Options, World, wait};
 
 /// What one page may be larger than the room that was reserved for it.
 const PAGE_BYTES: u64 = 2 << 20;
@@ -52,6 +53,67 @@ async fn a_replica_that_is_down_costs_bounded_memory_and_loses_nothing() {
     world.replica_region(0).faults().remove(outage);
     world.settled(&worker).await;
     worker.until("it to be ready again", |status| status.ready).await;
+    worker.drain().await;
+}
+
+/// Writes changes that are seen in the first replica one after the other; says how long the slowest took.
+async fn probe(world: &World, load: &mut Load, changes: u32) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for index in 0..changes {
+        let mut item = world.shape().key(0);
+        item.insert("probe".to_owned(), AttributeValue::S(format!("{index} {}", "x".repeat(20_000))));
+        let probe = item["probe"].clone();
+        load.put_item(item).await;
+        let since = Instant::now();
+        wait::until("the change to be in the first replica", async || {
+            let found = world.replica_item(0, &world.shape().key(0)).await?;
+            (found.get("probe") == Some(&probe)).then_some(())
+        })
+        .await;
+        slowest = slowest.max(since.elapsed());
+    }
+    slowest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_down_delays_no_other_not_even_over_a_roll() {
+    let world = World::with(Options { buffer_bytes: 4 << 20, ..Options::default() }).await;
+    let worker = world.worker().await;
+    let mut load = world.load(300, 56);
+    load.fill().await;
+    world.settled(&worker).await;
+    let before = probe(&world, &mut load, 20).await;
+    let outage = world.replica_region(1).faults().add(Rule::new(Fault::Down));
+    for index in 0..600 {
+        let mut item = world.shape().key(index % 300);
+        item.insert("bulk".to_owned(), AttributeValue::S("x".repeat(20_000)));
+        item.insert("version".to_owned(), AttributeValue::N(index.to_string()));
+        load.put_item(item).await;
+    }
+    worker
+        .until("the broken replica to be read for by itself", |status| {
+            status.replications[0].replicas[1].detached_shards > 0
+        })
+        .await;
+    assert_eq!(worker.replica(0).detached_shards, 0);
+    let meanwhile = probe(&world, &mut load, 20).await;
+    world.source_region().roll_all(&world.table()).await.expect("all shards are rolled over");
+    let rolled = probe(&world, &mut load, 20).await;
+    // A poll's pause, a listing of children and a busy machine, and nothing that lasts as long as the outage.
+    let most = before + Duration::from_secs(5);
+    assert!(
+        meanwhile < most && rolled < most,
+        "{before:?} before, {meanwhile:?} and {rolled:?} in the outage"
+    );
+    let replica = worker.replica(1);
+    assert!(replica.buffer_bytes <= replica.buffer_limit_bytes + PAGE_BYTES, "memory is not bounded");
+    world.replica_region(1).faults().remove(outage);
+    world.settled(&worker).await;
+    worker
+        .until("one reader to be enough again", |status| {
+            status.replications[0].replicas.iter().all(|replica| replica.detached_shards == 0)
+        })
+        .await;
     worker.drain().await;
 }
 

@@ -5,11 +5,14 @@
 //! reads it, hands changes over to the writers of the replicas, and renews the lease with the checkpoints.
 //!
 //! ```text
-//!  worker ── replication ──┬── shard ── reader (stream) ── pages ──> feed (route) ──┐
-//!                          ├── shard …                                             v
-//!                          └── writers, one per replica (lane, replica) <── deliveries
+//!  worker ── replication ──┬── shard ── cursors (stream) ── pages ──> feeds (route) ──┐
+//!                          ├── shard …                                               v
+//!                          └── writers, one per replica (lane, replica) <──── deliveries
 //!                                    └── acks ──> frontier (checkpoint) ──> row (lease) ──> control table
 //! ```
+//!
+//! Everything is per shard and replica: whether it may be read (`plan`), on which of the shard's two cursors it is,
+//! its frontier, its end and its gaps. So a replica that is slow, down or new delays no other (I8).
 //!
 //! Parts are built from the sink to the source: writers before shards. A drain goes the other way: shards stop
 //! reading, their last writes are settled, checkpoints written, leases released; then the writers end.

@@ -10,8 +10,8 @@ impl Running {
     pub(super) fn give_orders(&mut self) {
         let wanted = self.wanted();
         let now_unix_ms = self.setup.clock.unix_ms();
-        for (shard, live) in &mut self.live {
-            let Some(row) = self.rows.get(shard) else { continue };
+        for row in self.rows.values() {
+            let Some(live) = self.live.get_mut(&row.shard) else { continue };
             let orders = self.replicas.orders(&wanted, row, &self.rows, &self.lineage);
             let is_read = |orders: &Orders| orders.values().any(Order::runs);
             if is_read(&orders) && !is_read(&live.orders.borrow()) {

@@ -218,7 +218,11 @@ impl Reading {
             };
             let reader = reader.as_mut().expect("who is attached shares the live cursor's reader");
             let found = async {
-                sleep_until(not_before.unwrap_or(reader.due()).max(reader.due())).await;
+                let due = not_before.map_or(reader.due(), |not_before| not_before.max(reader.due()));
+                // A timer takes up to a millisecond, even for what is past.
+                if due > Instant::now() {
+                    sleep_until(due).await;
+                }
                 room.find(&attached, &self.parts.metrics).await
             };
             let found = tokio::select! {

@@ -159,3 +159,70 @@ async fn counted<T>(metrics: &Metrics, wait: impl Future<Output = T>) -> T {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Room for a page each, of which the replicas in `full` have none.
+    fn room(count: usize, full: &[usize]) -> (Room, Vec<Reservation>) {
+        let budgets: Vec<_> = (0..count).map(|_| Budget::new(PAGE_RESERVE_BYTES)).collect();
+        let taken =
+            full.iter().map(|replica| budgets[*replica].try_reserve(1).expect("it is empty")).collect();
+        (Room::new(budgets), taken)
+    }
+
+    fn names(found: &Found) -> (Vec<usize>, Vec<usize>) {
+        (found.reserved.iter().map(|(replica, _)| *replica).collect(), found.lacking.clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_without_room_is_waited_for_while_patience_lasts_and_then_no_longer() {
+        let (mut room, _taken) = room(3, &[1]);
+        for expected in [PATIENCE, Duration::ZERO] {
+            let since = Instant::now();
+            let found = room.find(&[0, 1, 2], &Metrics::default()).await;
+            assert_eq!(names(&found), (vec![0, 2], vec![1]));
+            assert!(
+                found.waited && since.elapsed() <= expected + Duration::from_millis(2),
+                "{:?}",
+                since.elapsed()
+            );
+        }
+        tokio::time::sleep(PATIENCE * REGAINED).await;
+        let since = Instant::now();
+        room.find(&[0, 1, 2], &Metrics::default()).await;
+        assert!(since.elapsed() >= PATIENCE, "patience comes back with the time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nobody_has_room_the_first_is_waited_for_and_nobody_is_charged() {
+        let (mut room, mut taken) = room(2, &[0, 1]);
+        let metrics = Metrics::default();
+        {
+            let mut find = std::pin::pin!(room.find(&[0, 1], &metrics));
+            let long = Duration::from_secs(60);
+            assert!(tokio::time::timeout(long, &mut find).await.is_err());
+            drop(taken.remove(1));
+            let since = Instant::now();
+            let found = find.await;
+            assert_eq!(names(&found), (vec![1], vec![0]));
+            assert!(since.elapsed() >= PATIENCE && metrics.backpressure() >= long);
+        }
+        drop(taken);
+        assert!(room.is_there(0) && room.is_there(1), "room is kept for nobody");
+        let found = room.find(&[0, 1], &metrics).await;
+        assert!(!found.waited && found.lacking.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_with_room_is_served_in_the_order_that_is_given() {
+        let (room, _taken) = room(3, &[0]);
+        let now = Instant::now();
+        assert_eq!(room.first(&[(0, now), (2, now), (1, now)]).await.0, 2);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(room.first(&[(2, later), (1, now)]).await.0, 1);
+        let (replica, _, waited) = room.first(&[(0, now), (2, later)]).await;
+        assert!(replica == 2 && !waited && Instant::now() >= later);
+    }
+}
