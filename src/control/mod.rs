@@ -4,7 +4,7 @@
 //! | partition `pk` | sort `sk` | row |
 //! |---|---|---|
 //! | `#dynamirror` | `layout` | the version of this layout |
-//! | `#workers` | worker id | a worker that runs, with its heartbeat |
+//! | `#workers` | worker id, `/`, digits of the process | a worker that runs: heartbeat, drain, the lease it asks for |
 //! | `#desired` | `<replication>/<replica>` | what people want of a replica: pause, seek (see `supervisor::desired`) |
 //! | replication | `shard/<shard id>` | lease and checkpoints of one shard |
 //! | replication | `replica/<name>` | a replica that was started once |

@@ -15,17 +15,23 @@
 //! clocks are never compared. The holder counts its lease from *before* it sent the renewal and closes its
 //! [`Fence`] one attempt before the end; a successor waits for [`Config::settle`] before its first write, so that
 //! nothing of the old holder lands after it (I5). A released lease needs no wait.
+//!
+//! Many workers share the leases of a replication: [`assign`] says who takes which, by the [`load`] that each was
+//! measured to be. A lease moves from a live worker to another only when its holder gives it up: the other one tells
+//! that it wants it, the holder finishes and releases it, and names whom it is meant for.
 
-mod assign;
+pub mod assign;
 mod fence;
+pub mod load;
+mod observer;
 mod row;
 mod table;
 
 use std::time::Duration;
 
-pub use assign::{Claim, Observer};
 pub use fence::Fence;
-pub use row::{Gap, Owner, Row, State};
+pub use observer::{Claim, Observer};
+pub use row::{Gap, Owner, Row, State, owner, worker};
 pub use table::{Leases, Renewal};
 
 /// Times of leases.

@@ -8,8 +8,19 @@ use crate::dynamo::{RowKey, StreamArn};
 use crate::item::{Attributes, Value};
 use crate::shard::{Position, ShardId};
 
-/// A worker that holds a lease.
+/// A process that holds leases: its worker's id, a slash, and what tells it from every other process of that id.
 pub type Owner = String;
+
+/// What a new process of the worker `id` writes into the rows that it holds. Nobody else ever writes the same, so a row
+/// with it was written by this process: six hexadecimal digits tell a process from an earlier or a second one.
+pub fn owner(id: &str) -> Owner {
+    format!("{id}/{:06x}", fastrand::u32(..1 << 24))
+}
+
+/// The id of the worker whose process `owner` is.
+pub fn worker(owner: &str) -> &str {
+    owner.rsplit_once('/').map_or(owner, |(id, _)| id)
+}
 
 /// What is done with a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +58,10 @@ pub struct Row {
     pub parent: Option<ShardId>,
     /// Who reads it.
     pub owner: Option<Owner>,
+    /// Whom the last holder gave it up for; others leave it alone for a moment.
+    pub handed_to: Option<Owner>,
+    /// What reading it costs, as its last holder measured (see [`super::load`]); absent when nobody has.
+    pub load: Option<u64>,
     /// Raised by every write of the row.
     pub counter: i64,
     /// What is done with it.
@@ -130,6 +145,12 @@ impl Row {
         if let Some(owner) = &self.owner {
             set("owner", owner.as_str().into());
         }
+        if let Some(heir) = &self.handed_to {
+            set("handed_to", heir.as_str().into());
+        }
+        if let Some(load) = self.load {
+            set("load", Value::integer(i64::try_from(load).unwrap_or(i64::MAX)));
+        }
         match &self.state {
             State::Open => set("state", "open".into()),
             State::Ended => set("state", "ended".into()),
@@ -188,6 +209,8 @@ impl Row {
             stream: row.text("stream_arn")?.into(),
             parent: row.optional_text("parent").map(ShardId::from),
             owner: row.optional_text("owner").map(str::to_owned),
+            handed_to: row.optional_text("handed_to").map(str::to_owned),
+            load: row.optional_integer("load").and_then(|load| u64::try_from(load).ok()),
             counter: row.integer("counter")?,
             state,
             checkpoints: replicas.iter().map(checkpoint).collect::<Result<_, control::Error>>()?,
@@ -291,6 +314,8 @@ pub(super) mod tests {
             shard in "shardId-[0-9]{20}-[0-9a-f]{8}",
             parent in prop::option::of("shardId-[0-9]{20}-[0-9a-f]{8}"),
             owner in prop::option::of("[a-z0-9-]{1,20}"),
+            handed_to in prop::option::of("[a-z0-9/-]{1,20}"),
+            load in prop::option::of(0..i64::MAX as u64),
             counter in 0..i64::MAX,
             state in prop_oneof![
                 Just(State::Open),
@@ -310,6 +335,8 @@ pub(super) mod tests {
                 stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
                 parent: parent.map(ShardId::from),
                 owner,
+                handed_to,
+                load,
                 counter,
                 state,
                 checkpoints,
@@ -325,6 +352,15 @@ pub(super) mod tests {
             let control = Control::new(Arc::new(Memory::default()), "control");
             prop_assert_eq!(Row::read(&control, &row.attributes("orders")).expect("our own row"), row);
         }
+    }
+
+    #[test]
+    fn an_owner_tells_its_workers_id_and_no_two_processes_are_the_same() {
+        for id in ["host-1", "a/b"] {
+            assert_eq!(worker(&owner(id)), id);
+        }
+        assert_eq!(worker("of an older program"), "of an older program");
+        assert_ne!(owner("a"), owner("a"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::row::{Owner, Row};
 use crate::control::{self, Control};
 use crate::dynamo::{Condition, Outcome};
 use crate::item::Value;
+use crate::shard::ShardId;
 
 /// The shard rows of one replication, as one worker writes them.
 #[derive(Clone)]
@@ -41,6 +42,19 @@ impl Leases {
         rows.iter().map(|row| Row::read(&self.control, row)).collect()
     }
 
+    /// The row of one shard; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the control table cannot be read, or the row is damaged.
+    pub async fn look(&self, shard: &ShardId) -> Result<Option<Row>, control::Error> {
+        let key = Row::key(&self.replication, shard);
+        let rows = self.control.rows(&key.partition, &key.sort).await?;
+        let mut rows = rows.iter().map(|row| Row::read(&self.control, row));
+        // The key of another shard may start with this one's.
+        let is_it = |row: &Result<Row, _>| row.as_ref().map_or(true, |row| row.shard == *shard);
+        rows.find(is_it).transpose()
+    }
+
     /// Writes a row that is not there yet. A row that is there is left alone and returned. Says whether it was
     /// written.
     ///
@@ -71,6 +85,7 @@ impl Leases {
     pub async fn take(&self, seen: &Row) -> Result<Option<Row>, control::Error> {
         let mut row = seen.clone();
         row.owner = Some(self.worker.clone());
+        row.handed_to = None;
         Ok((self.write(&mut row).await? == Renewal::Done).then_some(row))
     }
 
@@ -83,7 +98,8 @@ impl Leases {
         self.write(row).await
     }
 
-    /// Writes a row and gives the lease up, so that another worker can take it at once.
+    /// Writes a row and gives the lease up, so that another worker can take it at once; the one that
+    /// [`Row::handed_to`] names, if any, before others.
     ///
     /// # Errors
     /// When the control table cannot be written.
@@ -160,6 +176,13 @@ mod tests {
         let loaded = b.load().await.expect("rows");
         assert_eq!(loaded.len(), 1);
         assert_eq!(loaded[0].owner, None);
+        assert_eq!(a.look(&loaded[0].shard).await.expect("a call").as_ref(), Some(&loaded[0]));
+        assert_eq!(a.look(&"shardId".into()).await.expect("a call"), None);
+        let mut handed = a.take(&loaded[0]).await.expect("a call").expect("it is free");
+        handed.handed_to = Some("b".to_owned());
+        assert_eq!(a.release(&mut handed).await.expect("a call"), Renewal::Done);
+        let taken = b.take(&handed).await.expect("a call").expect("it is free");
+        assert_eq!((taken.owner.as_deref(), taken.handed_to), (Some("b"), None));
     }
 
     #[tokio::test]

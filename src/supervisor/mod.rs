@@ -1,8 +1,9 @@
 //! Builds, watches and drains the replications of one worker.
 //!
 //! A [`Worker`] holds one task per replication. That task knows the stream's lineage and the rows of the control
-//! table, decides with `plan` what each shard needs, takes leases, and starts one task per shard (`shard`), which
-//! reads it, hands changes over to the writers of the replicas, and renews the lease with the checkpoints.
+//! table, decides with `plan` what each shard needs, takes its part of the leases (`lease::assign`, by what `fleet` sees
+//! of the other workers), and starts one task per shard (`shard`), which reads it, hands changes over to the writers of
+//! the replicas, and renews the lease with the checkpoints.
 //!
 //! ```text
 //!  worker ── replication ──┬── shard ── cursors (stream) ── pages ──> feeds (route) ──┐
@@ -21,6 +22,8 @@
 mod board;
 pub mod desired;
 mod feed;
+mod fleet;
+mod hold;
 mod plan;
 mod replication;
 mod shard;

@@ -184,6 +184,8 @@ impl Replicas {
             stream: stream.clone(),
             parent: shard.parent.clone(),
             owner: None,
+            handed_to: None,
+            load: None,
             counter: 0,
             state: State::Open,
             checkpoints: BTreeMap::new(),

@@ -1,5 +1,10 @@
-//! One replication: keeps lineage and rows current, takes leases, runs shards.
+//! One replication: keeps lineage and rows current, takes its part of the leases, runs shards.
+//!
+//! The rows are read every renewal interval and whenever something may have changed, because other workers end parents,
+//! release leases and make gaps. Calls that read or take are tasks of their own (`calls`), whose results are events like
+//! all others: a slow control table never keeps the loop from its shards.
 
+mod calls;
 mod desired;
 mod leases;
 mod lineage;
@@ -7,11 +12,11 @@ mod orders;
 mod sheet;
 mod start;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
@@ -19,6 +24,8 @@ use tracing::{info, info_span, warn};
 use super::board::Board;
 use super::desired::Known;
 use super::feed::Channel;
+use super::fleet::Fleet;
+use super::hold::Hold;
 use super::plan::Replicas;
 use super::shard::{Exit, Live, Report};
 use super::status;
@@ -26,16 +33,22 @@ use super::sync::{self, Found};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::control::Control;
-use crate::lease::{self, Leases, Observer, Row};
+use crate::lease::load::Meter;
+use crate::lease::{self, Leases, Observer, Owner, Row};
 use crate::shard::ShardId;
 use crate::stream::{Describer, Lineage, Source};
 use crate::task::Tasks;
 use crate::telemetry;
 
+use calls::{Called, Looking};
 pub(super) use sheet::empty;
 
 /// Control-table calls under way at the same time while many leases are taken.
 const CONTROL_CALLS: usize = 16;
+
+/// How often rows are looked at that are about to be given up: by who drains, or for this worker. It is a good part of
+/// the time that a shard is read by nobody then; both are rare, and over within seconds.
+const HURRIED_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often the sheet is renewed.
 const SHOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,13 +56,15 @@ const SHOW_INTERVAL: Duration = Duration::from_millis(500);
 /// What a replication is built from.
 pub(super) struct Setup {
     pub(super) config: super::Replication,
-    pub(super) worker: String,
+    /// The process as rows name it.
+    pub(super) worker: Owner,
     pub(super) control: Control,
     pub(super) lease: lease::Config,
     pub(super) grace: Duration,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<telemetry::Metrics>,
     pub(super) board: Board,
+    pub(super) fleet: Fleet,
     /// Its place on the board.
     pub(super) index: usize,
     pub(super) drain: CancellationToken,
@@ -70,14 +85,28 @@ struct Running {
     rows: BTreeMap<ShardId, Row>,
     observer: Observer,
     shards: Tasks<(ShardId, Exit)>,
-    live: HashMap<ShardId, Live>,
+    live: BTreeMap<ShardId, Live>,
     /// What the tasks of shards tell while they run.
     reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
+    /// The leases of the shards that are live, and what reading each of them costs.
+    holds: BTreeMap<ShardId, (Hold, Meter)>,
+    calls: Tasks<Called>,
+    /// So many takes are under way at once.
+    take_permits: Arc<Semaphore>,
+    /// Leases that are being taken.
+    taking: BTreeSet<ShardId>,
+    looking: Looking,
+    /// Shards whose parents ended here: their rows are known here first.
+    near: BTreeSet<ShardId>,
+    /// Who lived at the last look, and whether it drained.
+    roster: BTreeMap<Owner, bool>,
     /// Shards whose start was decided by this process.
-    decided: HashSet<ShardId>,
+    decided: BTreeSet<ShardId>,
     /// Parents that can be read and are not listed, with the listings they were missing from.
     hidden: BTreeMap<ShardId, u32>,
     discovered_unix_ms: Option<i64>,
+    /// A shard ended while it was given up for another worker, and did not look for its children any more.
+    children_unknown: bool,
     stream_gap: Option<status::Gap>,
     /// Rows of the table's earlier streams, which nobody can read any more.
     others: Vec<Row>,
@@ -87,7 +116,7 @@ struct Running {
     metrics: telemetry::Source,
     replica_metrics: Vec<telemetry::Replica>,
     applied_through: Vec<Option<i64>>,
-    /// A lease that others hold may run out then.
+    /// A lease that others hold may run out then, or one that others should take is still there.
     look_again: Option<Instant>,
 }
 
@@ -113,6 +142,7 @@ pub(super) async fn run(setup: Setup) {
             }
         }
         tokio::select! {
+            biased;
             () = drain.cancelled() => return,
             () = tokio::time::sleep(pauses.pause()) => {}
         }
@@ -147,11 +177,19 @@ impl Running {
             lineage: Lineage::new(),
             observer: Observer::default(),
             shards: Tasks::new(),
-            live: HashMap::new(),
+            live: BTreeMap::new(),
             reports: mpsc::unbounded_channel(),
-            decided: HashSet::new(),
+            holds: BTreeMap::new(),
+            calls: Tasks::new(),
+            take_permits: Arc::new(Semaphore::new(CONTROL_CALLS)),
+            taking: BTreeSet::new(),
+            looking: Looking::default(),
+            near: BTreeSet::new(),
+            roster: BTreeMap::new(),
+            decided: BTreeSet::new(),
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
+            children_unknown: false,
             error: None,
             control_error: None,
             applied_through: vec![None; setup.config.replicas.len()],
@@ -169,6 +207,11 @@ impl Running {
         let mut show = interval(SHOW_INTERVAL);
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wishes = self.setup.wishes.clone();
+        let mut round = interval(self.setup.lease.renew_interval);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hurried = interval(HURRIED_LOOK_INTERVAL);
+        hurried.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fleet = self.setup.fleet.clone();
         let mut sync = None;
         loop {
             let look_again = self.look_again;
@@ -177,21 +220,31 @@ impl Running {
                 // 1. A drain goes before everything.
                 () = drain.cancelled() => break,
                 // 2. An ended shard lets its children start.
-                Some((shard, exit)) = self.shards.next() => self.ended(&shard, exit).await,
+                Some((shard, exit)) = self.shards.next() => {
+                    self.ended(&shard, exit).await;
+                    if std::mem::take(&mut self.children_unknown) {
+                        discovery.reset_immediately();
+                    }
+                }
                 Some(report) = self.reports.1.recv() => self.reported(report).await,
-                // 3. What is found of the source.
+                // 3. What the control table answered, and what other workers do and want.
+                Some(called) = self.calls.next() => self.called(called),
+                () = fleet.changed() => self.fleet_changed(),
+                // 4. What is found of the source.
                 Some(found) = looks.recv() => match found {
                     Found::Page(page) => self.listed(&page.shards).await,
                     Found::Complete(table) => if let Some(sync) = sync.take() { self.complete(sync, &table).await },
                     Found::Failed(error) => self.look_failed(&error),
                 },
-                // 4. People want something else.
+                // 5. People want something else.
                 Ok(()) = wishes.changed() => self.obey().await,
-                // 5. Leases of others may have run out.
+                // 6. Rows may have changed.
                 () = tokio::time::sleep_until(look_again.unwrap_or_else(Instant::now)), if look_again.is_some() => {
                     self.look_again = None;
-                    self.look_at_rows().await;
+                    self.look();
                 }
+                _ = hurried.tick(), if self.hurries() => self.look_hurried(),
+                _ = round.tick() => self.look(),
                 // 6. Look at the source, one look at a time.
                 _ = discovery.tick(), if looking.is_empty() => {
                     sync = Some(self.lineage.begin());
@@ -206,6 +259,7 @@ impl Running {
                 // 7. Show what is.
                 _ = show.tick() => {
                     self.obey_rest().await;
+                    self.measure();
                     self.show();
                 }
             }
@@ -216,6 +270,7 @@ impl Running {
     /// Shards stop reading and end by themselves; then nothing more comes to the writers, and they end too.
     async fn drain(mut self) {
         info!(shards = self.shards.len(), "draining");
+        self.give_back_taken().await;
         while let Some((shard, exit)) = self.shards.next().await {
             if matches!(exit, Exit::Lost) {
                 warn!(%shard, "lease is left to run out");

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 
 use self::reading::{News, Reading};
 use super::feed::{Channel, Feed, Seen};
+use super::hold::Hold;
 use super::plan::{Order, Orders};
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
@@ -65,7 +66,8 @@ pub(super) struct Parts {
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) clock: Clock,
     pub(super) metrics: telemetry::Source,
-    pub(super) drain: CancellationToken,
+    /// Ends the shard's reading, and knows whom the lease is given up for.
+    pub(super) hold: Hold,
     /// How long a drain may take.
     pub(super) grace: Duration,
 }
@@ -131,6 +133,7 @@ pub(super) struct Task {
     children: Option<Vec<Shard>>,
     clock: Clock,
     metrics: telemetry::Source,
+    hold: Hold,
     drain: CancellationToken,
     /// Ends the reading, and nothing else.
     stop: CancellationToken,
@@ -213,8 +216,9 @@ impl Built {
             children: None,
             clock: parts.clock,
             metrics: parts.metrics,
-            stop: parts.drain.child_token(),
-            drain: parts.drain,
+            stop: parts.hold.drain().child_token(),
+            drain: parts.hold.drain(),
+            hold: parts.hold,
             grace: parts.grace,
             reading,
             counted: (0, 0, Duration::ZERO),
@@ -229,14 +233,18 @@ impl Built {
         let Self { mut task, reading: cursors, settle, news, troubles } = self;
         let mut reading = Tasks::new();
         let (stop, orders) = (task.stop.clone(), task.orders.clone());
+        let settled = Instant::now() + settle;
         reading.spawn(tracing::Span::current(), async move {
             let read = async {
-                sleep(settle).await;
+                sleep_until(settled).await;
                 cursors.run(orders).await;
             };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => {
+                    // The lease is released then, and who takes a released one writes at once.
+                    sleep_until(settled).await;
+                }
                 () = read => {}
             }
         });

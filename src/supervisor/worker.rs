@@ -4,16 +4,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
 use super::board::Board;
+use super::fleet::{self, Fleet};
 use super::replication::{self, Setup};
 use super::{Config, desired, status};
 use crate::control;
-use crate::dynamo::{Condition, RowKey};
-use crate::item::Value;
+use crate::lease::{self, Owner};
 use crate::task::Tasks;
 
 /// A worker that is built and does nothing yet.
 pub struct Worker {
     config: Config,
+    /// What this process writes into the rows that it holds.
+    owner: Owner,
     board: Board,
 }
 
@@ -24,9 +26,6 @@ pub enum Error {
     #[error(transparent)]
     Control(#[from] control::Error),
 }
-
-/// How long the row of a worker stays after its last heartbeat.
-const WORKER_ROW_SECONDS: i64 = 24 * 60 * 60;
 
 // === impl Worker ===
 
@@ -43,7 +42,7 @@ impl Worker {
         }
         let empty: Vec<status::Replication> = config.replications.iter().map(replication::empty).collect();
         let board = Board::new(&config.worker, config.clock, empty);
-        Ok(Self { config, board })
+        Ok(Self { owner: lease::owner(&config.worker), config, board })
     }
 
     /// What it shows while it runs.
@@ -53,51 +52,52 @@ impl Worker {
 
     /// Replicates until `drain` is cancelled and all is drained.
     pub async fn run(self, drain: CancellationToken) {
-        let Self { config, board } = self;
+        let Self { config, owner, board } = self;
+        info!(%owner, "worker runs");
+        let fleet = Fleet::new(&owner);
+        // What a worker does beside replicating, until all replications have ended.
         let mut beside = Tasks::new();
-        let wishes = desired::watch(desired::Store::new(config.control.clone()), &mut beside);
+        let (control, lease) = (&config.control, config.lease);
+        beside.spawn(
+            info_span!("announce"),
+            fleet::announce(fleet.shared(), control.clone(), lease, config.clock),
+        );
+        beside.spawn(info_span!("watch"), fleet::watch(fleet.shared(), control.clone(), lease));
+        let stop = CancellationToken::new();
+        let wishes = desired::watch(desired::Store::new(control.clone()), &mut beside);
         let mut replications = Tasks::new();
         for (index, replication) in config.replications.iter().enumerate() {
             let setup = Setup {
                 config: replication.clone(),
-                worker: config.worker.clone(),
-                control: config.control.clone(),
-                lease: config.lease,
+                worker: owner.clone(),
+                control: control.clone(),
+                lease,
                 grace: config.grace,
                 clock: config.clock,
                 metrics: std::sync::Arc::clone(&config.metrics),
                 board: board.clone(),
+                fleet: fleet.clone(),
                 index,
-                drain: drain.clone(),
+                drain: stop.clone(),
                 wishes: wishes.clone(),
             };
             replications.spawn(info_span!("replication", name = replication.name), replication::run(setup));
         }
-        let mut heartbeat = tokio::time::interval(config.lease.renew_interval);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                // The others are told first, so that they look for the leases that are given up.
+                () = drain.cancelled(), if !stop.is_cancelled() => {
+                    fleet.drain().await;
+                    stop.cancel();
+                }
                 ended = replications.next() => if ended.is_none() { break },
-                // They never end as long as anybody listens; a panic in one of them must not go unseen.
+                // They never end; a panic in one of them must not go unseen.
                 Some(()) = beside.next() => {}
-                _ = heartbeat.tick() => beat(&config).await,
             }
         }
+        drop(beside);
+        fleet::leave(&fleet.shared(), control).await;
         info!("all replications are drained");
-    }
-}
-
-/// Tells the fleet that this worker lives.
-async fn beat(config: &Config) {
-    let key = RowKey { partition: "#workers".to_owned(), sort: config.worker.clone() };
-    let now_unix_ms = config.clock.unix_ms();
-    let mut row = key.attributes();
-    row.insert("heartbeat_ms".to_owned(), Value::integer(now_unix_ms));
-    row.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
-    let expires = now_unix_ms / 1_000 + WORKER_ROW_SECONDS;
-    row.insert(control::EXPIRES_AT.to_owned(), Value::integer(expires));
-    if let Err(error) = config.control.put(&row, &Condition::Always).await {
-        warn!(%error, "heartbeat is not written");
     }
 }

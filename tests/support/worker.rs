@@ -114,6 +114,11 @@ impl Running {
         .await;
     }
 
+    /// Lets its drain begin, and does not wait for it.
+    pub(crate) fn drain_begins(&self) {
+        self.drain.cancel();
+    }
+
     /// Drains it, and waits until it has ended.
     ///
     /// # Panics

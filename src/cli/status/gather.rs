@@ -6,7 +6,7 @@ use crate::cli::exit::Failure;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::Control;
-use crate::lease::{Leases, Row};
+use crate::lease::{self, Leases, Owner, Row};
 use crate::replica::parked::Parked;
 use crate::supervisor::desired::{Store, Wish, Wishes};
 
@@ -31,10 +31,12 @@ pub(super) struct Observed {
     pub(super) replications: Vec<Replication>,
 }
 
-/// The row of a worker.
+/// The row of a worker's process.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: String,
+    /// What it writes into the rows that it holds.
+    pub(super) owner: Owner,
     pub(super) version: Option<String>,
     pub(super) heartbeat_unix_ms: i64,
 }
@@ -80,8 +82,10 @@ async fn workers(control: &Control) -> Result<Vec<Worker>, Failure> {
     let mut workers = Vec::new();
     for row in control.rows("#workers", "").await? {
         let row = control.read(&row);
+        let owner = row.text("sk")?;
         workers.push(Worker {
-            id: row.text("sk")?.to_owned(),
+            id: lease::worker(owner).to_owned(),
+            owner: owner.to_owned(),
             version: row.optional_text("version").map(str::to_owned),
             heartbeat_unix_ms: row.integer("heartbeat_ms")?,
         });

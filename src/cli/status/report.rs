@@ -8,7 +8,7 @@ use super::gather::{self, Observed};
 use super::rows::Rows;
 use crate::cli::desired::{headroom_seconds, target};
 use crate::cli::output::{rfc3339, seconds_since};
-use crate::lease::Row;
+use crate::lease::{self, Row};
 
 /// The fleet. Fields may be added; one whose meaning changes raises the version.
 #[derive(Debug, Serialize)]
@@ -136,11 +136,11 @@ const PAUSED_HEADROOM_SECONDS: f64 = 4.0 * 3_600.0;
 impl Report {
     /// What `observed` means.
     pub(super) fn new(observed: &Observed) -> Self {
-        let workers: Vec<_> = observed.workers.iter().map(|it| worker(it, observed)).collect();
+        let workers = workers(observed);
         let replications = observed.replications.iter();
         let replications: Vec<_> = replications.map(|it| replication(it, observed.now_unix_ms)).collect();
         let mut problems = Vec::new();
-        fleet_problems(observed, &workers, &mut problems);
+        fleet_problems(observed, &mut problems);
         for replication in &replications {
             replication.problems(&mut problems);
         }
@@ -156,22 +156,39 @@ impl Report {
     }
 }
 
+/// Each process, but for those that left nothing behind and whose worker was started anew since.
+fn workers(observed: &Observed) -> Vec<Worker> {
+    let is_newest = |it: &gather::Worker| {
+        let same = observed.workers.iter().filter(|other| other.id == it.id);
+        same.map(|other| other.heartbeat_unix_ms).max() == Some(it.heartbeat_unix_ms)
+    };
+    let all = observed.workers.iter().map(|it| (worker(it, observed), is_newest(it)));
+    let shown = all.filter(|(worker, is_newest)| *is_newest || worker.alive || worker.shards > 0);
+    shown.map(|(worker, _)| worker).collect()
+}
+
+fn is_alive(worker: &gather::Worker, observed: &Observed) -> bool {
+    let age = seconds_since(worker.heartbeat_unix_ms, observed.now_unix_ms);
+    age <= observed.silent_after.as_secs_f64()
+}
+
 fn worker(worker: &gather::Worker, observed: &Observed) -> Worker {
     let age = seconds_since(worker.heartbeat_unix_ms, observed.now_unix_ms);
     let rows = observed.replications.iter().flat_map(|it| &it.rows);
-    let held = rows.filter(|row| row.owner.as_ref() == Some(&worker.id));
+    let held = rows.filter(|row| row.owner.as_ref() == Some(&worker.owner));
     Worker {
         id: worker.id.clone(),
         version: worker.version.clone(),
-        alive: age <= observed.silent_after.as_secs_f64(),
+        alive: is_alive(worker, observed),
         last_heartbeat: rfc3339(worker.heartbeat_unix_ms),
         heartbeat_age_seconds: age,
         shards: held.count() as u64,
     }
 }
 
-fn fleet_problems(observed: &Observed, workers: &[Worker], problems: &mut Vec<String>) {
-    if !workers.iter().any(|worker| worker.alive) {
+fn fleet_problems(observed: &Observed, problems: &mut Vec<String>) {
+    let alive: Vec<_> = observed.workers.iter().filter(|worker| is_alive(worker, observed)).collect();
+    if alive.is_empty() {
         problems.push("no worker runs: start one with `dynamirror run`".to_owned());
         return;
     }
@@ -180,8 +197,8 @@ fn fleet_problems(observed: &Observed, workers: &[Worker], problems: &mut Vec<St
         let Some(owner) = row.owner.as_deref() else {
             continue;
         };
-        if !workers.iter().any(|worker| worker.alive && worker.id == owner) {
-            *silent.entry(owner).or_default() += 1;
+        if !alive.iter().any(|worker| worker.owner == owner) {
+            *silent.entry(lease::worker(owner)).or_default() += 1;
         }
     }
     for (owner, shards) in silent {

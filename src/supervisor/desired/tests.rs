@@ -26,6 +26,8 @@ fn row(shard: &str, parent: Option<&str>, at: Checkpoint) -> Row {
         stream: "arn".into(),
         parent: parent.map(ShardId::from),
         owner: None,
+        handed_to: None,
+        load: None,
         counter: 1,
         state: if at.position.is_end() { State::Ended } else { State::Open },
         checkpoints: [("us".to_owned(), at)].into(),

@@ -34,7 +34,7 @@ impl Running {
     /// People want something else.
     pub(super) async fn obey(&mut self) {
         self.obey_rest().await;
-        self.advance().await;
+        self.advance();
     }
 
     /// Goes on with what was not obeyed at once.
@@ -50,14 +50,13 @@ impl Running {
         }
         let mut changed = false;
         for row in behind {
-            if row.owner.is_none() && !self.live.contains_key(&row.shard) {
+            if row.owner.is_none() && !self.has(&row.shard) {
                 changed |= self.put_elsewhere(&row, &wanted).await;
             }
         }
-        let soon = Instant::now() + LOOK_INTERVAL;
-        self.look_again = Some(self.look_again.map_or(soon, |at| at.min(soon)));
+        self.look_by(Instant::now() + LOOK_INTERVAL);
         if changed {
-            self.advance().await;
+            self.advance();
         }
     }
 

@@ -1,53 +1,85 @@
-//! Leases: which to take, what a taken one starts, and what comes after a shard's task.
+//! Leases: which to take, what a taken one starts, whom one is given up for, and what comes after a shard's task.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self as futures, StreamExt};
 use tokio::time::Instant;
 use tracing::{info, info_span, warn};
 
+use super::super::fleet::Want;
+use super::super::hold::Hold;
 use super::super::plan::{Standing, Wanted};
 use super::super::shard::{Built, Exit, Parts};
-use super::{CONTROL_CALLS, Running};
-use crate::lease::{self, Claim, Fence, Row};
+use super::Running;
+use crate::lease::assign::{self, Plan, View};
+use crate::lease::load::{self, Meter};
+use crate::lease::{self, Claim, Fence, Owner, Row};
 use crate::shard::ShardId;
-use crate::telemetry;
 
 impl Running {
-    /// Takes every lease that is free to take and starts its shard.
-    pub(super) async fn advance(&mut self) {
-        if self.discovered_unix_ms.is_none() {
+    /// Takes this worker's part of the leases that are free to take.
+    pub(super) fn advance(&mut self) {
+        if self.discovered_unix_ms.is_some() {
+            self.give_orders();
+        }
+        let (plan, runs_out_in) = self.plan(false);
+        self.follow(plan, runs_out_in);
+    }
+
+    /// Asks for a lease of a worker that has more. Only right after the rows were read: what others have is known then.
+    pub(super) fn even_out(&mut self) {
+        let now = Instant::now();
+        if !self.setup.fleet.may_want(now) {
             return;
         }
-        self.give_orders();
-        let now = Instant::now();
-        // A look that is due soon stays due, however often this is called before it.
-        self.look_again = self.look_again.filter(|at| *at > now);
-        let wanted = self.wanted();
-        let mut claims = Vec::new();
-        for row in self.rows.values() {
-            if self.live.contains_key(&row.shard) || !self.is_claimable(row, &wanted) {
-                continue;
-            }
-            match self.observer.claim(row, &self.setup.worker, self.setup.lease.duration, now) {
-                Claim::Held(left) => {
-                    // Seen again before it runs out, in case it was renewed, and as often as it is renewed, because
-                    // a released lease waits for nothing.
-                    let wait = (left / 2).min(self.setup.lease.renew_interval);
-                    let look = now + wait.max(Duration::from_millis(50));
-                    self.look_again = Some(self.look_again.map_or(look, |at| at.min(look)));
-                }
-                claim => {
-                    let mut wanted = row.clone();
-                    let closed = self.lineage.get(&row.shard).is_none_or(|shard| shard.closed);
-                    self.replicas.complete(&mut wanted, closed, self.setup.clock.unix_ms());
-                    self.replicas.inherit(&mut wanted, &self.rows);
-                    claims.push((wanted, claim == Claim::Expired));
-                }
-            }
+        let Some((shard, from)) = self.plan(true).0.steal else {
+            return;
+        };
+        info!(%shard, from = lease::worker(&from), "asking for a lease, to even the load out");
+        self.setup.fleet.want(Want { replication: self.setup.config.name.clone(), shard }, from, now);
+    }
+
+    /// Where all leases belong now, and when the first that is held by another runs out if it is not renewed.
+    fn plan(&mut self, may_steal: bool) -> (Plan, Option<Duration>) {
+        let fleet = &self.setup.fleet;
+        if self.discovered_unix_ms.is_none() || !fleet.is_known() {
+            return Default::default();
         }
-        self.take(claims).await;
+        let (now, me, name) = (Instant::now(), &self.setup.worker, &self.setup.config.name);
+        let mut asked_for = fleet.wants(name);
+        asked_for.extend(fleet.own_want(name).map(|shard| (shard, me.clone())));
+        let wanted = self.wanted();
+        let (mut leases, mut runs_out_in) = (Vec::new(), None::<Duration>);
+        for row in self.rows.values() {
+            let shard = &row.shard;
+            let hold = self.holds.get(shard).map(|(hold, _)| hold);
+            let mut lease = assign::Lease {
+                shard,
+                owner: Some(me),
+                claim: Claim::Held(self.setup.lease.duration),
+                unclaimed_for: Duration::ZERO,
+                load: hold.map_or(row.load.unwrap_or(load::IDLE), Hold::load),
+                meant_for: hold.and_then(Hold::heir).or_else(|| asked_for.get(shard)).map(Owner::as_str),
+            };
+            if !self.has(shard) {
+                if !self.is_claimable(row, &wanted) {
+                    continue;
+                }
+                lease.owner = row.owner.as_deref();
+                lease.claim = self.observer.claim(row, me, self.setup.lease.duration, now);
+                lease.unclaimed_for = self.observer.unclaimed_for(shard, now);
+                if let Claim::Held(left) = lease.claim {
+                    runs_out_in = Some(runs_out_in.map_or(left, |least| least.min(left)));
+                }
+                if row.owner.is_none() {
+                    // Who ends a parent knows its children first, and they need not wait for the others to see them.
+                    let near = self.near.contains(shard).then_some(me);
+                    lease.meant_for = row.handed_to.as_ref().or(near).map(Owner::as_str);
+                }
+            }
+            leases.push(lease);
+        }
+        (assign::plan(&View { me, workers: fleet.workers(name), leases, may_steal }), runs_out_in)
     }
 
     /// Whether a shard's lease is worth having: it can be read, or somebody who may be dead holds it and has not obeyed
@@ -57,33 +89,27 @@ impl Running {
             || (row.owner.is_some() && wanted.is_behind(row))
     }
 
-    pub(super) async fn take(&mut self, claims: Vec<(Row, bool)>) {
-        let leases = &self.leases;
-        let taken: Vec<_> = futures::iter(claims)
-            .map(|(row, settles)| async move {
-                let sent = Instant::now();
-                (leases.take(&row).await, row, settles, sent)
-            })
-            .buffer_unordered(CONTROL_CALLS)
-            .collect()
-            .await;
-        for (outcome, seen, settles, sent) in taken {
-            match outcome {
-                Ok(Some(row)) => {
-                    self.control_error = None;
-                    self.start(row, settles, sent);
-                }
-                Ok(None) => {
-                    info!(shard = %seen.shard, "another worker was faster to take the lease");
-                    self.look_again = Some(Instant::now() + Duration::from_millis(50));
-                }
-                Err(error) => {
-                    warn!(shard = %seen.shard, %error, "lease cannot be taken");
-                    self.control_error = Some(error.to_string());
-                    self.look_again = Some(Instant::now() + Duration::from_secs(1));
-                }
-            }
+    /// Does this worker's part.
+    fn follow(&mut self, plan: Plan, runs_out_in: Option<Duration>) {
+        let now = Instant::now();
+        self.setup.fleet.share_out(&self.setup.config.name, plan.shares);
+        // A look that is due soon stays due, however often this is called before it.
+        self.look_again = self.look_again.filter(|at| *at > now);
+        // One that is renewed is seen so by the next round, long before it could run out.
+        let soon = runs_out_in.filter(|left| *left < self.setup.lease.renew_interval);
+        for left in plan.later.into_iter().map(|(_, left)| left).chain(soon) {
+            self.look_by(now + left);
         }
+        let wanted = |row: &Row| {
+            let mut row = row.clone();
+            let closed = self.lineage.get(&row.shard).is_none_or(|shard| shard.closed);
+            self.replicas.complete(&mut row, closed, self.setup.clock.unix_ms());
+            self.replicas.inherit(&mut row, &self.rows);
+            row
+        };
+        let claims = plan.take.into_iter().map(|(shard, settles)| (wanted(&self.rows[&shard]), settles));
+        let claims = claims.collect();
+        self.take(claims);
     }
 
     pub(super) fn start(&mut self, row: Row, settles: bool, sent: Instant) {
@@ -92,11 +118,13 @@ impl Running {
         let closes_at = sent + self.setup.lease.fence_span();
         fence.open_until(closes_at);
         self.observer.forget(&shard);
+        self.near.remove(&shard);
         self.rows.insert(shard.clone(), row.clone());
         let is_fresh = self.decided.remove(&shard);
         info!(%shard, settles, "lease taken");
-        self.metrics.lease_changed(telemetry::LeaseChange::Acquired);
         let orders = self.replicas.orders(&self.wanted(), &row, &self.rows, &self.lineage);
+        let hold = Hold::new(&self.setup.drain, row.load);
+        let meter = Meter::new(row.load, Instant::now());
         let (built, live) = Built::new(Parts {
             row,
             leases: self.leases.clone(),
@@ -112,10 +140,11 @@ impl Running {
             reports: self.reports.0.clone(),
             clock: self.setup.clock,
             metrics: self.metrics.clone(),
-            drain: self.setup.drain.clone(),
+            hold: hold.clone(),
             grace: self.setup.grace,
         });
         self.live.insert(shard.clone(), live);
+        self.holds.insert(shard.clone(), (hold, meter));
         let span = info_span!("shard", %shard);
         self.shards.spawn(span, async move { (shard, built.run().await) });
     }
@@ -123,38 +152,68 @@ impl Running {
     /// A shard's task ended.
     pub(super) async fn ended(&mut self, shard: &ShardId, exit: Exit) {
         self.live.remove(shard);
+        let hold = self.holds.remove(shard);
         match exit {
             Exit::Ended(row, children) => {
+                self.children_unknown |= hold.is_some_and(|(hold, _)| hold.heir().is_some());
                 self.rows.insert(shard.clone(), row);
                 self.lineage.merge(&children);
-                self.track(children.into_iter().map(|child| child.id).collect()).await;
-                self.advance().await;
+                let children: Vec<_> = children.into_iter().map(|child| child.id).collect();
+                self.near.extend(children.iter().cloned());
+                self.track(children).await;
+                self.advance();
             }
-            Exit::Idle(row) => {
+            Exit::Idle(row) | Exit::Released(row) => {
                 self.rows.insert(shard.clone(), row);
-                self.advance().await;
+                self.advance();
             }
-            Exit::Released(row) => drop(self.rows.insert(shard.clone(), row)),
-            Exit::Lost => self.look_at_rows().await,
+            Exit::Lost => self.look(),
         }
     }
 
-    /// Reads the rows again, to see what other workers did with them.
-    pub(super) async fn look_at_rows(&mut self) {
-        match self.leases.load().await {
-            Ok(rows) => {
-                self.control_error = None;
-                for row in rows.into_iter().filter(|row| row.stream == self.source.stream) {
-                    if !self.live.contains_key(&row.shard) {
-                        self.rows.insert(row.shard.clone(), row);
-                    }
-                }
-                self.advance().await;
+    /// Another worker came, went, drains, or wants something else.
+    pub(super) fn fleet_changed(&mut self) {
+        let roster = self.setup.fleet.roster();
+        if roster != self.roster {
+            self.roster = roster;
+            self.look();
+        }
+        self.setup.fleet.check_want(&self.roster);
+        self.answer_wants();
+        self.advance();
+    }
+
+    /// Gives up the leases that others ask for.
+    pub(super) fn answer_wants(&self) {
+        for (shard, thief) in self.setup.fleet.wants(&self.setup.config.name) {
+            let Some((hold, _)) = self.holds.get(&shard) else {
+                continue;
+            };
+            // While a replica refuses writes nothing settles, and a shard would stand still for nothing.
+            let settles = self.channels.iter().all(|channel| channel.gauges.trouble().is_none());
+            if settles && hold.hand_over(&thief) {
+                info!(%shard, to = lease::worker(&thief), "giving a lease up for another worker");
             }
-            Err(error) => {
-                warn!(%error, "rows of shards cannot be read");
-                self.control_error = Some(error.to_string());
-                self.look_again = Some(Instant::now() + Duration::from_secs(1));
+        }
+    }
+
+    /// The row of a lease that this worker asks for was seen.
+    pub(super) fn check_wanted(&self, shard: &ShardId) {
+        let is_wanted = self.setup.fleet.own_want(&self.setup.config.name).as_ref() == Some(shard);
+        let Some(row) = self.rows.get(shard).filter(|_| is_wanted) else { return };
+        let is_ready = self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Ready;
+        let may_come = is_ready && self.setup.fleet.may_come_from(row.owner.as_ref());
+        if !may_come && !self.has(shard) {
+            self.setup.fleet.drop_want();
+        }
+    }
+
+    /// Measures what the shards that are read here cost.
+    pub(super) fn measure(&mut self) {
+        let now = Instant::now();
+        for (shard, (hold, meter)) in &mut self.holds {
+            if let Some(live) = self.live.get(shard) {
+                hold.set_load(meter.read(live.reading.bytes(), now));
             }
         }
     }

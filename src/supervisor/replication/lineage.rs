@@ -25,7 +25,7 @@ impl Running {
             let listed = shards.iter().map(|shard| shard.id.clone());
             let ready: Vec<_> = listed.filter(|shard| self.hidden_ancestor(shard).is_none()).collect();
             self.track(ready).await;
-            self.advance().await;
+            self.advance();
         }
     }
 
@@ -54,7 +54,7 @@ impl Running {
             self.error = None;
             self.discovered_unix_ms = Some(self.setup.clock.unix_ms());
         }
-        self.advance().await;
+        self.advance();
         self.expire().await;
     }
 

@@ -36,6 +36,6 @@ impl Running {
         self.rows.insert(row.shard.clone(), row);
         self.lineage.merge(&children);
         self.track(children.into_iter().map(|child| child.id).collect()).await;
-        self.advance().await;
+        self.advance();
     }
 }

@@ -38,6 +38,7 @@ impl Task {
                 checkpoint.advance(reached);
             }
         }
+        self.row.load = Some(self.hold.load());
         self.row.end_if_done();
     }
 
@@ -135,6 +136,7 @@ impl Task {
     /// Writes the final row and gives the lease back, trying until the lease runs out.
     pub(super) async fn write_last(&mut self) -> bool {
         self.checkpoint();
+        self.row.handed_to = self.hold.heir().cloned();
         while self.fence.is_open(Instant::now()) {
             let mut row = self.row.clone();
             let outcome = timeout(self.lease.row_write_limit(), self.leases.release(&mut row)).await;

@@ -1,6 +1,7 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
 mod desired;
+mod fleet;
 mod isolation;
 mod model;
 
@@ -96,7 +97,11 @@ impl World {
     }
 
     async fn worker(&self, id: &str) -> Running {
-        let worker = Worker::build(self.config(id)).await.expect("the control table is ours");
+        self.run(self.config(id)).await
+    }
+
+    async fn run(&self, config: Config) -> Running {
+        let worker = Worker::build(config).await.expect("the control table is ours");
         let (board, drain) = (worker.board(), CancellationToken::new());
         let mut tasks = Tasks::new();
         tasks.spawn(tracing::Span::none(), worker.run(drain.clone()));

@@ -16,7 +16,9 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
         shard: shard.into(),
         stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
         parent: parent.map(ShardId::from),
-        owner: owner.map(str::to_owned),
+        owner: owner.map(|worker| format!("{worker}/1")),
+        handed_to: None,
+        load: None,
         counter: 1,
         state: if ended { State::Ended } else { State::Open },
         checkpoints: [("us".to_owned(), checkpoint)].into(),
@@ -25,12 +27,17 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
     }
 }
 
+fn worker(owner: &str, heartbeat_unix_ms: i64) -> gather::Worker {
+    let (id, owner) = (crate::lease::worker(owner).to_owned(), owner.to_owned());
+    gather::Worker { id, owner, version: None, heartbeat_unix_ms }
+}
+
 fn observed(rows: Vec<Row>) -> Observed {
     Observed {
         control: "control".to_owned(),
         now_unix_ms: NOW,
         silent_after: Duration::from_secs(25),
-        workers: vec![gather::Worker { id: "a".to_owned(), version: None, heartbeat_unix_ms: NOW - 2_000 }],
+        workers: vec![worker("a/1", NOW - 2_000)],
         replications: vec![gather::Replication {
             name: "orders".to_owned(),
             source: "Orders".to_owned(),
@@ -60,6 +67,18 @@ fn shards_are_counted_and_all_is_well() {
     assert_eq!(orders.shards, expected);
     assert_eq!(orders.replicas[0].lag_seconds, Some(3.0));
     assert_eq!(report.workers[0].shards, 1);
+}
+
+#[test]
+fn an_earlier_process_of_a_worker_is_told_of_while_it_holds_something() {
+    let mut observed = observed(vec![row("s1", None, Some("a"), Some(NOW), false)]);
+    observed.workers = vec![worker("a/1", NOW - 50_000), worker("a/2", NOW - 1_000)];
+    let report = Report::new(&observed);
+    let told: Vec<_> = report.workers.iter().map(|it| (it.id.as_str(), it.alive, it.shards)).collect();
+    assert_eq!(told, [("a", false, 1), ("a", true, 0)]);
+    assert!(report.problems[0].contains("`a` is silent"), "{:?}", report.problems);
+    observed.replications[0].rows.clear();
+    assert_eq!(Report::new(&observed).workers.len(), 1);
 }
 
 #[test]

@@ -1,0 +1,238 @@
+//! Calls to the control table that the loop does not wait for: looks at rows, and takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tracing::{Span, info, warn};
+
+use super::Running;
+use crate::control;
+use crate::lease::{Renewal, Row, State};
+use crate::shard::ShardId;
+use crate::telemetry::LeaseChange;
+
+/// After a call failed, the next look.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// After another worker was faster, the next look.
+const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+
+/// What a call came to.
+pub(super) enum Called {
+    Loaded(Result<Vec<Row>, Failure>),
+    /// The row of one shard, if it is there.
+    Seen(ShardId, Result<Option<Row>, Failure>),
+    Took(Taken),
+}
+
+/// A take that is over.
+pub(super) struct Taken {
+    seen: Row,
+    settles: bool,
+    sent: Instant,
+    outcome: Result<Option<Row>, Failure>,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    #[error("no answer in time")]
+    Late,
+    #[error("the worker drains")]
+    Drained,
+}
+
+/// Looks at all rows: one at a time.
+#[derive(Default)]
+pub(super) struct Looking {
+    under_way: bool,
+    /// What is under way may have begun too early.
+    again: bool,
+    /// At the row of the one lease that is asked for.
+    at_one: bool,
+}
+
+async fn limited<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, control::Error>>,
+) -> Result<T, Failure> {
+    timeout(limit, call).await.map_err(|_| Failure::Late)?.map_err(Failure::Control)
+}
+
+impl Running {
+    /// Reads the rows again, to see what other workers did with them.
+    pub(super) fn look(&mut self) {
+        if std::mem::replace(&mut self.looking.under_way, true) {
+            self.looking.again = true;
+            return;
+        }
+        let (leases, limit) = (self.leases.clone(), self.setup.lease.row_write_limit());
+        self.calls.spawn(Span::current(), async move { Called::Loaded(limited(limit, leases.load()).await) });
+    }
+
+    /// Whether a lease is about to be given up that may come here.
+    pub(super) fn hurries(&self) -> bool {
+        let name = &self.setup.config.name;
+        let drains = |owner: &String| self.roster.get(owner).copied().unwrap_or_default();
+        self.setup.fleet.own_want(name).is_some()
+            || self.rows.values().any(|row| row.owner.as_ref().is_some_and(drains))
+    }
+
+    /// Looks for what is about to be given up.
+    pub(super) fn look_hurried(&mut self) {
+        if self.setup.fleet.lose_patience(Instant::now()) {
+            info!("a lease that was asked for was not given up");
+        }
+        match self.setup.fleet.own_want(&self.setup.config.name) {
+            None => self.look(),
+            Some(_) if self.looking.at_one => {}
+            Some(shard) => {
+                self.looking.at_one = true;
+                let (leases, limit) = (self.leases.clone(), self.setup.lease.row_write_limit());
+                self.calls.spawn(Span::current(), async move {
+                    let row = limited(limit, leases.look(&shard)).await;
+                    Called::Seen(shard, row)
+                });
+            }
+        }
+    }
+
+    /// Takes leases as they were seen, each with whether it must settle.
+    pub(super) fn take(&mut self, claims: Vec<(Row, bool)>) {
+        for (seen, settles) in claims {
+            if !self.taking.insert(seen.shard.clone()) {
+                continue;
+            }
+            let (leases, limit) = (self.leases.clone(), self.setup.lease.row_write_limit());
+            let (permits, drain) = (Arc::clone(&self.take_permits), self.setup.drain.clone());
+            self.calls.spawn(Span::current(), async move {
+                let _permit = permits.acquire().await.expect("it is never closed");
+                let sent = Instant::now();
+                let outcome = match drain.is_cancelled() {
+                    true => Err(Failure::Drained),
+                    false => limited(limit, leases.take(&seen)).await,
+                };
+                Called::Took(Taken { seen, settles, sent, outcome })
+            });
+        }
+    }
+
+    pub(super) fn called(&mut self, called: Called) {
+        match called {
+            Called::Loaded(result) => self.loaded(result),
+            Called::Seen(shard, row) => self.seen(&shard, row),
+            Called::Took(taken) => self.took(taken),
+        }
+    }
+
+    fn seen(&mut self, shard: &ShardId, row: Result<Option<Row>, Failure>) {
+        self.looking.at_one = false;
+        match row {
+            Ok(row) => {
+                row.into_iter().for_each(|row| self.keep(row));
+                self.advance();
+                self.check_wanted(shard);
+            }
+            Err(error) => warn!(%shard, %error, "row of a shard cannot be read"),
+        }
+    }
+
+    fn loaded(&mut self, result: Result<Vec<Row>, Failure>) {
+        self.looking.under_way = false;
+        let again = std::mem::take(&mut self.looking.again);
+        match result {
+            Ok(rows) => {
+                self.control_error = None;
+                rows.into_iter().for_each(|row| self.keep(row));
+                self.answer_wants();
+                self.advance();
+                self.even_out();
+            }
+            Err(error) => {
+                warn!(%error, "rows of shards cannot be read");
+                self.control_error = Some(error.to_string());
+                self.look_by(Instant::now() + AFTER_FAILURE);
+            }
+        }
+        if again {
+            self.look();
+        }
+    }
+
+    /// A row as the control table has it. What is known already may be newer than an answer that was long on its way.
+    fn keep(&mut self, mut row: Row) {
+        if row.stream != self.source.stream || self.live.contains_key(&row.shard) {
+            return;
+        }
+        if let Some(known) = self.rows.get(&row.shard) {
+            if known.counter > row.counter {
+                return;
+            }
+            // Where new replicas start was decided when they were registered, and is written with the next take.
+            for (replica, checkpoint) in &known.checkpoints {
+                row.checkpoints.entry(replica.clone()).or_insert(*checkpoint);
+            }
+            if row.state == State::Ended && !self.replicas.has_all_of(&row) {
+                (row.state, row.expires_unix_s) = (State::Open, None);
+            }
+        }
+        self.rows.insert(row.shard.clone(), row);
+    }
+
+    fn took(&mut self, taken: Taken) {
+        let Taken { seen, settles, sent, outcome } = taken;
+        let shard = &seen.shard;
+        self.taking.remove(shard);
+        match outcome {
+            Ok(Some(row)) => {
+                self.control_error = None;
+                let is_stolen = self.setup.fleet.own_want(&self.setup.config.name).as_ref() == Some(shard);
+                if is_stolen {
+                    self.setup.fleet.drop_want();
+                }
+                self.metrics.lease_changed(match is_stolen {
+                    true => LeaseChange::Stolen,
+                    false => LeaseChange::Acquired,
+                });
+                self.start(row, settles, sent);
+            }
+            Ok(None) => {
+                info!(%shard, "another worker was faster to take the lease");
+                self.look_by(Instant::now() + AFTER_REFUSAL);
+            }
+            Err(error) => {
+                warn!(%shard, %error, "lease cannot be taken");
+                self.control_error = Some(error.to_string());
+                self.look_by(Instant::now() + AFTER_FAILURE);
+            }
+        }
+    }
+
+    /// Looks at the rows then, if not earlier.
+    pub(super) fn look_by(&mut self, at: Instant) {
+        self.look_again = Some(self.look_again.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// In a drain, what is taken at the last moment is given back. What would have had to settle first is not: who
+    /// takes a released lease writes at once.
+    pub(super) async fn give_back_taken(&mut self) {
+        while let Some(called) = self.calls.next().await {
+            let Called::Took(Taken { settles: false, outcome: Ok(Some(mut row)), .. }) = called else {
+                continue;
+            };
+            let limit = self.setup.lease.row_write_limit();
+            match limited(limit, self.leases.release(&mut row)).await {
+                Ok(Renewal::Done | Renewal::Lost) => {}
+                Err(error) => warn!(shard = %row.shard, %error, "lease is left to run out"),
+            }
+        }
+    }
+
+    /// Whether a lease is being taken, or its shard read.
+    pub(super) fn has(&self, shard: &ShardId) -> bool {
+        self.live.contains_key(shard) || self.taking.contains(shard)
+    }
+}
