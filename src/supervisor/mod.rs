@@ -17,6 +17,7 @@
 //!
 //! Parts are built from the sink to the source: writers before shards. A drain goes the other way: shards stop
 //! reading, their last writes are settled, checkpoints written, leases released; then the writers end.
+//! People pause replicas and send them elsewhere in the stream while workers run ([`desired`]).
 //! A replication that cannot start keeps trying and says why; it never takes the others down with it.
 
 mod board;

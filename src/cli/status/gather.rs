@@ -6,6 +6,7 @@ use crate::cli::exit::Failure;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::Control;
+use crate::item::Value;
 use crate::lease::{self, Leases, Owner, Row};
 use crate::replica::parked::Parked;
 use crate::supervisor::desired::{Store, Wish, Wishes};
@@ -39,6 +40,7 @@ pub(super) struct Worker {
     pub(super) owner: Owner,
     pub(super) version: Option<String>,
     pub(super) heartbeat_unix_ms: i64,
+    pub(super) draining: bool,
 }
 
 /// The rows of a replication.
@@ -88,6 +90,7 @@ async fn workers(control: &Control) -> Result<Vec<Worker>, Failure> {
             owner: owner.to_owned(),
             version: row.optional_text("version").map(str::to_owned),
             heartbeat_unix_ms: row.integer("heartbeat_ms")?,
+            draining: matches!(row.get("draining"), Some(Value::Bool(true))),
         });
     }
     Ok(workers)

@@ -31,6 +31,8 @@ pub(super) struct Worker {
     pub(super) version: Option<String>,
     /// Whether its last heartbeat is recent.
     pub(super) alive: bool,
+    /// Whether it gives its shards up and takes none.
+    pub(super) draining: bool,
     pub(super) last_heartbeat: Option<String>,
     pub(super) heartbeat_age_seconds: f64,
     /// Shards that it holds.
@@ -180,6 +182,7 @@ fn worker(worker: &gather::Worker, observed: &Observed) -> Worker {
         id: worker.id.clone(),
         version: worker.version.clone(),
         alive: is_alive(worker, observed),
+        draining: worker.draining,
         last_heartbeat: rfc3339(worker.heartbeat_unix_ms),
         heartbeat_age_seconds: age,
         shards: held.count() as u64,

@@ -23,7 +23,7 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 fn workers(workers: &[Worker]) -> Table {
-    let mut table = Table::new(&["WORKER", "VERSION", "SHARDS", "HEARTBEAT"]);
+    let mut table = Table::new(&["WORKER", "VERSION", "SHARDS", "HEARTBEAT", ""]);
     for worker in workers {
         let age = seconds(worker.heartbeat_age_seconds);
         table.row(vec![
@@ -31,6 +31,7 @@ fn workers(workers: &[Worker]) -> Table {
             worker.version.clone().unwrap_or_else(|| "?".to_owned()),
             worker.shards.to_string(),
             format!("{age} ago{}", if worker.alive { "" } else { ", silent" }),
+            if worker.draining { "draining" } else { "" }.to_owned(),
         ]);
     }
     table

@@ -40,10 +40,10 @@ impl Running {
     /// Goes on with what was not obeyed at once.
     pub(super) async fn obey_rest(&mut self) {
         let wanted = self.wanted();
+        self.leave_behind(&wanted).await;
         if self.discovered_unix_ms.is_none() {
             return;
         }
-        self.leave_behind(&wanted).await;
         let behind: Vec<_> = self.rows.values().filter(|row| wanted.is_behind(row)).cloned().collect();
         if behind.is_empty() && !wanted.waits() {
             return;

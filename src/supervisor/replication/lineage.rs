@@ -156,7 +156,7 @@ impl Running {
                     all = false;
                     let (shard, stream) = (&row.shard, &row.stream);
                     let text = format!(
-                        "shard {shard} has a row of another stream, {stream}: start the replication under a new name"
+                        "shard {shard} has a row of another stream, {stream}: `dynamirror seek` all replicas to give it up"
                     );
                     error!(%shard, %stream, "a row of another stream is in the way");
                     self.error = Some(text);

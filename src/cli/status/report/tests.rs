@@ -29,7 +29,7 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
 
 fn worker(owner: &str, heartbeat_unix_ms: i64) -> gather::Worker {
     let (id, owner) = (crate::lease::worker(owner).to_owned(), owner.to_owned());
-    gather::Worker { id, owner, version: None, heartbeat_unix_ms }
+    gather::Worker { id, owner, version: None, heartbeat_unix_ms, draining: false }
 }
 
 fn observed(rows: Vec<Row>) -> Observed {
