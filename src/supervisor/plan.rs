@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::desired::{self, Sought, Wish};
+use super::desired::{Sought, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::dynamo::StreamArn;
 use crate::lease::{Row, State};
@@ -62,74 +62,6 @@ pub(super) enum Order {
         /// What was reached in the parent, where that is known.
         parent: Option<Checkpoint>,
     },
-}
-
-/// What people want of the replicas of one replication, and which of them may be read for.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    /// Each wish, and whether the replica may be read for; none as long as nobody knows.
-    by_replica: BTreeMap<String, (Wish, bool)>,
-}
-
-/// Full listings in a row that a shard must be missing from to count as gone: one may be inconsistent.
-pub(super) const ABSENT_LISTINGS: u32 = 2;
-
-// === impl Wanted ===
-
-impl Wanted {
-    /// `wishes` are for all replicas, or for none while they are not known.
-    pub(super) fn new(wishes: BTreeMap<String, Wish>, rows: &BTreeMap<ShardId, Row>) -> Self {
-        let judge = |(replica, wish): (String, Wish)| {
-            let runs = desired::may_run(&wish, &replica, rows.values());
-            (replica, (wish, runs))
-        };
-        Self { by_replica: wishes.into_iter().map(judge).collect() }
-    }
-
-    /// Whether `replica` may be read for, as far as people are concerned.
-    pub(super) fn runs(&self, replica: &str) -> bool {
-        self.by_replica.get(replica).is_some_and(|(_, runs)| *runs)
-    }
-
-    /// What a seek of `replica` asks of `row`'s shard.
-    pub(super) fn sought(
-        &self,
-        row: &Row,
-        replica: &str,
-        rows: &BTreeMap<ShardId, Row>,
-        lineage: &Lineage,
-    ) -> Option<Sought> {
-        let (wish, _) = self.by_replica.get(replica)?;
-        desired::sought(row, replica, wish, rows, is_listed(&row.shard, lineage))
-    }
-
-    /// Whether `row` has not obeyed a seek yet.
-    pub(super) fn is_behind(&self, row: &Row) -> bool {
-        self.by_replica.iter().any(|(replica, (wish, _))| desired::is_behind(row, replica, wish))
-    }
-
-    /// `row` as the newest seeks make it.
-    pub(super) fn obeyed(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, is_listed: bool) -> Option<Row> {
-        let wishes = self.by_replica.iter().map(|(replica, (wish, _))| (replica.as_str(), wish));
-        desired::obey(row, wishes, rows, is_listed)
-    }
-
-    /// Whether every replica was sought since `row`, which is of a stream that is gone, was written.
-    pub(super) fn leave_behind(&self, row: &Row) -> bool {
-        let is_behind =
-            |(replica, (wish, _)): (&String, &(Wish, bool))| desired::is_behind(row, replica, wish);
-        !self.by_replica.is_empty() && self.by_replica.iter().all(is_behind)
-    }
-
-    /// Whether a replica is not read for, because some row of its has not obeyed a seek that others know of.
-    pub(super) fn waits(&self) -> bool {
-        self.by_replica.values().any(|(wish, runs)| !runs && !wish.is_paused())
-    }
-}
-
-/// Whether the stream still shows a shard.
-pub(super) fn is_listed(shard: &ShardId, lineage: &Lineage) -> bool {
-    lineage.get(shard).is_some() && lineage.absences(shard) < ABSENT_LISTINGS
 }
 
 // === impl Order ===
@@ -327,6 +259,7 @@ fn parents_end<'a>(row: &Row, replica: &str, rows: &'a BTreeMap<ShardId, Row>) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::desired::Wish;
     use super::*;
 
     fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {

@@ -22,6 +22,7 @@
 
 mod obey;
 mod row;
+mod wanted;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::shard::{SequenceNumber, ShardId};
 
 pub use obey::{Change, Effect, Relation, Sought, is_behind, may_run, obey, relation, sought};
 pub use row::Store;
+pub(super) use wanted::{ABSENT_LISTINGS, Wanted, is_listed};
 pub(super) use watch::{Known, watch};
 
 /// What people want of one replica.

@@ -23,7 +23,7 @@ pub(super) enum Called {
     Loaded(Result<Vec<Row>, Failure>),
     /// The row of one shard, if it is there.
     Seen(ShardId, Result<Option<Row>, Failure>),
-    Took(Taken),
+    Took(Box<Taken>),
 }
 
 /// A take that is over.
@@ -115,7 +115,7 @@ impl Running {
                     true => Err(Failure::Drained),
                     false => limited(limit, leases.take(&seen)).await,
                 };
-                Called::Took(Taken { seen, settles, sent, outcome })
+                Called::Took(Box::new(Taken { seen, settles, sent, outcome }))
             });
         }
     }
@@ -124,7 +124,7 @@ impl Running {
         match called {
             Called::Loaded(result) => self.loaded(result),
             Called::Seen(shard, row) => self.seen(&shard, row),
-            Called::Took(taken) => self.took(taken),
+            Called::Took(taken) => self.took(*taken),
         }
     }
 
@@ -220,9 +220,8 @@ impl Running {
     /// takes a released lease writes at once.
     pub(super) async fn give_back_taken(&mut self) {
         while let Some(called) = self.calls.next().await {
-            let Called::Took(Taken { settles: false, outcome: Ok(Some(mut row)), .. }) = called else {
-                continue;
-            };
+            let Called::Took(taken) = called else { continue };
+            let Taken { settles: false, outcome: Ok(Some(mut row)), .. } = *taken else { continue };
             let limit = self.setup.lease.row_write_limit();
             match limited(limit, self.leases.release(&mut row)).await {
                 Ok(Renewal::Done | Renewal::Lost) => {}

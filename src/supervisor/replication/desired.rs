@@ -11,8 +11,7 @@ use tracing::{info, warn};
 use super::Running;
 use crate::lease::{Renewal, Row};
 use crate::shard::Shard;
-use crate::supervisor::desired::Wish;
-use crate::supervisor::plan::{Wanted, is_listed};
+use crate::supervisor::desired::{Wanted, Wish, is_listed};
 
 /// Between two looks at what other workers have obeyed. Nothing is written to the replica meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, info_span, warn};
 
+use super::super::desired::Wanted;
 use super::super::fleet::Want;
 use super::super::hold::Hold;
-use super::super::plan::{Standing, Wanted};
+use super::super::plan::Standing;
 use super::super::shard::{Built, Exit, Parts};
 use super::Running;
 use crate::lease::assign::{self, Plan, View};

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use futures_util::stream::{self as futures, StreamExt};
 use tracing::{error, info, warn};
 
-use super::super::plan::{ABSENT_LISTINGS, Standing};
+use super::super::desired::ABSENT_LISTINGS;
+use super::super::plan::Standing;
 use super::{CONTROL_CALLS, Running, start};
 use crate::dynamo::Table;
 use crate::fault::{Fault, Stage, advice};

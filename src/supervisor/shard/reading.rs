@@ -1,5 +1,7 @@
 //! The two cursors of a shard at work: thin loops around what [`Cursors`] decides.
 
+mod state;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,9 +12,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info};
 
+use self::state::State;
 use super::super::feed::{Channel, Seen};
 use super::super::plan::{Order, Orders};
-use super::cursors::{Cursors, Step};
+use super::cursors::Step;
 use super::room::Room;
 use crate::budget::Reservation;
 use crate::checkpoint::Checkpoint;
@@ -62,20 +65,6 @@ pub(super) struct Reading {
     changed: Notify,
 }
 
-struct State {
-    cursors: Cursors,
-    /// Where each begins that was not read for yet.
-    from: Vec<Checkpoint>,
-    /// Seeks that wait until all is told that was read before.
-    sought: Vec<Option<i64>>,
-    /// The newest seek of each that need not wait any more.
-    rested: Vec<i64>,
-    /// Whether an end or a gap was read that is not told yet.
-    is_telling: Vec<bool>,
-    /// The readers of those who are neither attached nor being served.
-    readers: Vec<Option<Reader>>,
-}
-
 /// Nobody listens any more: the shard's task has ended.
 struct Deaf;
 
@@ -83,16 +72,7 @@ struct Deaf;
 
 impl Reading {
     pub(super) fn new(parts: Parts, news: mpsc::Sender<News>) -> Self {
-        let count = parts.replicas.len();
-        let readers = (0..count).map(|_| None).collect();
-        let state = Mutex::new(State {
-            cursors: Cursors::new(count, Instant::now()),
-            from: parts.replicas.iter().map(|it| it.from).collect(),
-            rested: parts.replicas.iter().map(|it| it.from.epoch).collect(),
-            sought: vec![None; count],
-            is_telling: vec![false; count],
-            readers,
-        });
+        let state = Mutex::new(State::new(&parts.replicas));
         Self { parts, news, state, changed: Notify::new() }
     }
 
@@ -394,51 +374,6 @@ impl Reading {
 
     fn name(&self, replica: usize) -> &str {
         &self.parts.replicas[replica].channel.replica
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// The order for a replica has a seek, or has none any more.
-    fn seek(&mut self, replica: usize, epoch: Option<i64>) {
-        let rested = self.rested[replica];
-        self.sought[replica] = epoch.filter(|epoch| *epoch > rested);
-    }
-
-    /// Who is at rest with all told, and may be put elsewhere; each is told once.
-    fn take_resting(&mut self) -> Vec<(usize, i64)> {
-        let mut resting = Vec::new();
-        for (replica, sought) in self.sought.iter_mut().enumerate() {
-            if self.cursors.is_at_rest(replica)
-                && !self.is_telling[replica]
-                && let Some(epoch) = sought.take()
-            {
-                self.rested[replica] = epoch;
-                resting.push((replica, epoch));
-            }
-        }
-        resting
-    }
-
-    /// A seek was obeyed.
-    fn begin_anew(&mut self, replica: usize, from: Checkpoint) {
-        self.cursors.reset(replica);
-        self.readers[replica] = None;
-        self.from[replica] = from;
-    }
-
-    fn over(&mut self, replica: usize) {
-        self.cursors.over(replica);
-        self.is_telling[replica] = true;
-    }
-
-    fn all_over(&mut self) -> Vec<usize> {
-        let over = self.cursors.all_over();
-        for replica in &over {
-            self.is_telling[*replica] = true;
-        }
-        over
     }
 }
 

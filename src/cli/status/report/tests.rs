@@ -140,7 +140,7 @@ fn the_report_is_json_with_a_version_and_seconds() {
 #[test]
 fn a_pause_shows_until_when_it_may_last() {
     let row = row("s1", None, Some("a"), Some(NOW - 3_000), false);
-    let mut paused = observed(vec![row.clone()]);
+    let mut paused = observed(vec![row]);
     let wish = Wish { paused_unix_ms: Some(NOW - 2_000), ..Wish::default() };
     paused.replications[0].replicas[0].wish = wish;
     let report = Report::new(&paused);
