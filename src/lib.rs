@@ -52,3 +52,7 @@ pub mod stream;
 pub mod supervisor;
 pub mod task;
 pub mod telemetry;
+
+#[cfg(test)]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("item", &[]),
     ("shard", &[]),
     ("key", &["item"]),
-    ("change", &["item", "key"]),
+    ("change", &["item", "key", "shard"]),
     ("record", &["item", "key", "shard"]),
     // Ports.
     ("backoff", &[]),
@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("route", &["change", "record", "shard"]),
     ("checkpoint", &["shard"]),
     ("lease", &["checkpoint", "control", "dynamo", "item", "shard"]),
-    ("lane", &["budget", "change", "key", "lease"]),
+    ("lane", &["budget", "change", "key", "lease", "shard"]),
     (
         "replica",
         &[
@@ -44,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "key",
             "lane",
             "lease",
+            "shard",
             "telemetry",
         ],
     ),
@@ -53,12 +54,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "backoff",
             "budget",
+            "change",
             "checkpoint",
             "clock",
             "control",
             "dynamo",
             "fault",
             "item",
+            "key",
             "lane",
             "lease",
             "record",

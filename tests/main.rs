@@ -4,6 +4,8 @@ mod cli;
 mod direct;
 mod faults;
 mod gaps;
+mod guard;
+mod heartbeats;
 mod layers;
 mod leases;
 mod orders;

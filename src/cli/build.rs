@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connections::{Connections, Limits};
+use super::heartbeat::{self, Dedicated};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, HeartbeatMode};
 use crate::control::Control;
+use crate::dynamo::Guard;
 use crate::telemetry::Metrics;
 use crate::{lease, replica, stream, supervisor};
 
@@ -37,6 +39,7 @@ pub(super) async fn supervisor(
         clock: Clock::System,
         metrics: Arc::clone(metrics),
         replications,
+        heartbeat: heartbeats(config, connections).await,
     }
 }
 
@@ -104,6 +107,62 @@ async fn replica(settings: &config::Replica, connections: &mut Connections) -> s
     }
 }
 
+/// Heartbeat tables are replicated like any other; what they hold is small.
+async fn heartbeats(config: &Config, connections: &mut Connections) -> supervisor::heartbeat::Config {
+    let mut dedicated = Vec::new();
+    for wanted in heartbeat::dedicated(config) {
+        dedicated.push(heartbeat_replication(&wanted, connections).await);
+    }
+    let in_table = config.replications.iter().filter(|it| it.heartbeat == HeartbeatMode::InTable);
+    let in_table = in_table.map(|replication| supervisor::heartbeat::InTable {
+        replication: replication.name.clone(),
+        keys: usize::try_from(config.heartbeat.keys).unwrap_or(usize::MAX),
+    });
+    supervisor::heartbeat::Config {
+        interval: config.heartbeat.interval,
+        in_table: in_table.collect(),
+        dedicated,
+    }
+}
+
+async fn heartbeat_replication(
+    wanted: &Dedicated<'_>,
+    connections: &mut Connections,
+) -> supervisor::Replication {
+    let limits = Limits::daemon(Limits::COMMAND.write);
+    let tables = connections.client(&wanted.source.endpoint, limits).await;
+    let streams = connections.streams_client(wanted.source, limits).await;
+    let mut replicas = Vec::with_capacity(wanted.replicas.len());
+    for replica in &wanted.replicas {
+        let client = connections.client(replica.endpoint, Limits::daemon(replica.attempt_timeout)).await;
+        replicas.push(supervisor::Replica {
+            name: replica.name.clone(),
+            tables: Arc::new(client.tables()),
+            buffer_bytes: usize::try_from(*config::Replica::BUFFER_BYTES.start()).unwrap_or(usize::MAX),
+            writer: replica::Config {
+                table: replica.table.clone(),
+                batches_in_flight: 1,
+                attempt_timeout: replica.attempt_timeout,
+                settle: replica.attempt_timeout,
+                guard: None,
+                park_limit: 0,
+            },
+        });
+    }
+    supervisor::Replication {
+        name: wanted.name.clone(),
+        start: supervisor::Start::TrimHorizon,
+        source: supervisor::Source {
+            table: wanted.table.to_owned(),
+            tables: Arc::new(tables.tables()),
+            streams: Arc::new(streams.streams()),
+            reader: reader(wanted.poll),
+            discovery: wanted.poll.discovery,
+        },
+        replicas,
+    }
+}
+
 fn writer(settings: &config::Replica) -> replica::Config {
     replica::Config {
         table: settings.table.clone(),
@@ -111,7 +170,15 @@ fn writer(settings: &config::Replica) -> replica::Config {
         attempt_timeout: settings.attempt_timeout,
         // As long again as an attempt: what the service has not begun by then, it has dropped.
         settle: settings.attempt_timeout,
+        guard: guard(settings),
         park_limit: usize::try_from(settings.park_limit).unwrap_or(usize::MAX),
+    }
+}
+
+fn guard(settings: &config::Replica) -> Option<Guard> {
+    match settings.guard {
+        config::Guard::None => None,
+        config::Guard::Sequence => Some(Guard { attribute: settings.guard_attribute.clone() }),
     }
 }
 
@@ -141,6 +208,10 @@ mod tests {
         [lease]
         duration = "30s"
         checkpoint_interval = "3s"
+        [heartbeat]
+        interval = "7s"
+        table = "beats"
+        keys = 9
         [[replications]]
         name = "orders"
         start = "2026-01-02T03:04:05Z"
@@ -158,6 +229,8 @@ mod tests {
         buffer = "8MiB"
         batches_in_flight = 3
         attempt_timeout = "2s"
+        guard = "sequence"
+        guard_attribute = "mark"
         park_limit = 9
         [[replications.replicas]]
         name = "eu"
@@ -167,7 +240,11 @@ mod tests {
     "#;
 
     async fn built() -> supervisor::Config {
-        let file = config::File { name: "all.toml".to_owned(), text: ALL.to_owned() };
+        built_from(ALL).await
+    }
+
+    async fn built_from(text: &str) -> supervisor::Config {
+        let file = config::File { name: "all.toml".to_owned(), text: text.to_owned() };
         let config = config::parse(&[file], &[], &[]).expect("a good configuration");
         let metrics = Arc::new(Metrics::new("w", "fleet", Clock::System).expect("metrics"));
         supervisor(&config, "w", &metrics, &mut Connections::new("s".to_owned(), None)).await
@@ -202,8 +279,32 @@ mod tests {
         assert_eq!(us.writer.batches_in_flight, 3);
         assert_eq!(us.writer.attempt_timeout, Duration::from_secs(2));
         assert_eq!(us.writer.settle, Duration::from_secs(2));
+        assert_eq!(us.writer.guard, Some(Guard { attribute: "mark".to_owned() }));
+        assert_eq!(eu.writer.guard, None);
+        assert_eq!(config::Replica::DEFAULT_GUARD_ATTRIBUTE, Guard::DEFAULT_ATTRIBUTE);
         assert_eq!(us.writer.park_limit, 9);
         assert_eq!(eu.writer.attempt_timeout, Duration::from_secs(6));
+    }
+
+    #[tokio::test]
+    async fn every_setting_of_heartbeats_arrives() {
+        let built = built().await.heartbeat;
+        assert_eq!(built.interval, Duration::from_secs(7));
+        assert_eq!(built.in_table, []);
+        let [dedicated] = &built.dedicated[..] else { panic!("expected one") };
+        assert_eq!(dedicated.name, "#heartbeat/eu-west-1");
+        assert_eq!(dedicated.source.table, "beats");
+        assert_eq!(dedicated.source.reader.idle_pause, Duration::from_secs(7));
+        let [us, eu] = &dedicated.replicas[..] else { panic!("expected two") };
+        assert_eq!((us.name.as_str(), us.writer.table.as_str()), ("us-east-1", "beats.eu-west-1"));
+        assert_eq!(eu.writer.attempt_timeout, Duration::from_secs(6));
+        let inside = ALL.replace(
+            "        [[replications]]\n",
+            "        [[replications]]\n        heartbeat = \"in-table\"\n",
+        );
+        let built = built_from(&inside).await.heartbeat;
+        let expected = supervisor::heartbeat::InTable { replication: "orders".to_owned(), keys: 9 };
+        assert_eq!((built.in_table, built.dedicated.len()), (vec![expected], 0));
     }
 
     #[test]

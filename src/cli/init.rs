@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::connections::{Connections, Limits};
 use super::exit::{Code, Failure};
+use super::heartbeat;
 use super::input::Input;
 use super::output::print;
 use super::place::Place;
@@ -14,8 +15,8 @@ use crate::dynamo::{self, Client, Tables};
 use crate::fault::{Fault, Stage};
 use crate::record::View;
 
-/// Creates the control table and marks it with the layout of its rows. Safe to repeat: what is there already is left
-/// as it is.
+/// Creates the control table and marks it with the layout of its rows, and the tables of heartbeats unless they are off
+/// (`heartbeat.mode`). Safe to repeat: what is there already is left as it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -36,6 +37,7 @@ pub(super) fn run(args: &Args) -> Result<Code, Failure> {
     runtime()?.block_on(async {
         let mut connections = Connections::new("dynamirror-init".to_owned(), None);
         control_table(&config, args.dry_run, &mut connections).await?;
+        heartbeat_tables(&config, args.dry_run, &mut connections).await?;
         if args.enable_streams {
             for source in distinct_sources(&config) {
                 source_stream(source, args.dry_run, &mut connections).await?;
@@ -71,6 +73,49 @@ async fn control_table(config: &Config, dry_run: bool, connections: &mut Connect
     let created = created.map_err(|error| place.failure("create", error, Stage::Control))?;
     Control::new(Arc::new(tables), table).open().await?;
     print(if created { format!("created {place}") } else { format!("{place} is there") })
+}
+
+/// The tables of heartbeats: one at each source, its stream on, and one at each of its replicas.
+async fn heartbeat_tables(
+    config: &Config,
+    dry_run: bool,
+    connections: &mut Connections,
+) -> Result<(), Failure> {
+    for wanted in heartbeat::dedicated(config) {
+        let place = Place::new("heartbeat table", wanted.table, &wanted.source.endpoint);
+        let tables = connections.client(&wanted.source.endpoint, Limits::COMMAND).await.tables();
+        if heartbeat_table(&place, wanted.table, &tables, dry_run).await? {
+            let enabled = tables.enable_stream(wanted.table).await;
+            enabled.map_err(|error| place.failure("switch on the stream of", error, Stage::Discover))?;
+        }
+        for replica in &wanted.replicas {
+            let place = Place::new("heartbeat table", &replica.table, replica.endpoint);
+            let tables = connections.client(replica.endpoint, Limits::COMMAND).await.tables();
+            heartbeat_table(&place, &replica.table, &tables, dry_run).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates one unless it is there, or says what would be done. Whether it is there now.
+async fn heartbeat_table(
+    place: &Place<'_>,
+    table: &str,
+    tables: &dyn Tables,
+    dry_run: bool,
+) -> Result<bool, Failure> {
+    if dry_run {
+        match tables.describe(table).await {
+            Ok(_) => print(format!("{place} is there"))?,
+            Err(error) if error.fault == Fault::Missing => print(format!("would create {place}"))?,
+            Err(error) => return Err(place.failure("describe", error, Stage::Discover)),
+        }
+        return Ok(false);
+    }
+    let created = ensure(tables, table).await;
+    let created = created.map_err(|error| place.failure("create", error, Stage::Discover))?;
+    print(if created { format!("created {place}") } else { format!("{place} is there") })?;
+    Ok(true)
 }
 
 async fn source_stream(source: &Source, dry_run: bool, connections: &mut Connections) -> Result<(), Failure> {

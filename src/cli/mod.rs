@@ -23,6 +23,7 @@ mod desired;
 pub mod exit;
 mod fleet;
 mod healthcheck;
+mod heartbeat;
 mod identity;
 mod init;
 mod input;

@@ -20,10 +20,13 @@ pub(super) enum Kind {
     Size(RangeInclusive<u64>),
     Integer(RangeInclusive<u64>),
     Flag,
+    Guard,
+    Attribute,
     Listen,
     LogFormat,
     Filter,
     Start,
+    HeartbeatMode,
 }
 
 /// What holds when a key is not written.
@@ -55,9 +58,12 @@ impl Kind {
             Kind::Size(_) => "a size with a unit, such as \"32MiB\"",
             Kind::Integer(_) => "a whole number",
             Kind::Flag => "true or false",
+            Kind::Guard => "\"none\" or \"sequence\"",
+            Kind::Attribute => "an attribute's name such as \"dynamirror:sequence\"",
             Kind::Listen => "an address and port such as \"127.0.0.1:9464\"",
             Kind::LogFormat => "\"auto\", \"text\" or \"json\"",
             Kind::Filter => "a log filter such as \"info\" or \"info,dynamirror::lease=debug\"",
+            Kind::HeartbeatMode => "\"off\", \"dedicated\" or \"in-table\"",
             Kind::Start => "\"trim_horizon\", \"latest\" or a time such as \"2026-11-20T10:00:00Z\"",
         }
     }
@@ -79,8 +85,11 @@ impl Kind {
             }
             Kind::Integer(range) => format!("number, {} to {}", range.start(), range.end()),
             Kind::Flag => "true or false".to_owned(),
+            Kind::Guard => "`none`, `sequence`".to_owned(),
+            Kind::Attribute => "attribute name".to_owned(),
             Kind::Listen => "address:port".to_owned(),
             Kind::LogFormat => "`auto`, `text`, `json`".to_owned(),
+            Kind::HeartbeatMode => "`off`, `dedicated`, `in-table`".to_owned(),
             Kind::Start => "`trim_horizon`, `latest`, RFC 3339 time".to_owned(),
         }
     }

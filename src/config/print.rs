@@ -27,6 +27,11 @@ pub fn effective(config: &Config) -> String {
     page.header("[lease]");
     page.text("duration", &duration(config.lease.duration));
     page.text("checkpoint_interval", &duration(config.lease.checkpoint_interval));
+    page.header("[heartbeat]");
+    page.text("mode", config.heartbeat.mode.as_str());
+    page.text("interval", &duration(config.heartbeat.interval));
+    page.text("table", &config.heartbeat.table);
+    page.plain("keys", config.heartbeat.keys);
     for replication in &config.replications {
         page.replication(replication);
     }
@@ -124,6 +129,7 @@ impl Page {
         self.header("[[replications]]");
         self.text("name", &replication.name);
         self.text("start", &start(replication.start));
+        self.text("heartbeat", replication.heartbeat.as_str());
         self.header("[replications.source]");
         self.text("table", &replication.source.table);
         self.endpoint(&replication.source.endpoint);
@@ -145,6 +151,8 @@ impl Page {
         self.text("buffer", &size(replica.buffer_bytes.get()));
         self.plain("batches_in_flight", replica.batches_in_flight);
         self.text("attempt_timeout", &duration(replica.attempt_timeout));
+        self.text("guard", replica.guard.as_str());
+        self.text("guard_attribute", &replica.guard_attribute);
         self.plain("park_limit", replica.park_limit);
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use super::draft::{Draft, ReplicationDraft};
 use super::print;
 use super::problem::Problem;
-use super::settings::{Config, Endpoint, Lease, Replica};
+use super::settings::{Config, Endpoint, Heartbeat, HeartbeatMode, Lease, Replica};
 use super::value;
 
 /// A table, as far as the configuration tells.
@@ -48,6 +48,7 @@ pub(super) fn check(draft: &Draft) -> Vec<Problem> {
     cycles(&edges, &mut problems);
     control_table(draft, &edges, &mut problems);
     times(draft, &edges, &mut problems);
+    heartbeat_table(draft, &edges, &mut problems);
     problems
 }
 
@@ -258,6 +259,39 @@ fn control_table(draft: &Draft, edges: &[Edge<'_>], problems: &mut Vec<Problem>)
     }
     for edge in edges.iter().filter(|edge| edge.target == identity) {
         report(edge.path.clone(), "replica");
+    }
+}
+
+/// The dedicated tables are ours alone, and there is one at each endpoint.
+fn heartbeat_table(draft: &Draft, edges: &[Edge<'_>], problems: &mut Vec<Problem>) {
+    let Some(Heartbeat { table, mode, .. }) = &draft.heartbeat else { return };
+    let is_dedicated = |replication: &ReplicationDraft| {
+        replication.heartbeat.is_some_and(|own| own.unwrap_or(*mode) == HeartbeatMode::Dedicated)
+    };
+    if !draft.replications.iter().any(is_dedicated) {
+        return;
+    }
+    if value::table_arn(table).is_some() || table.len() > Heartbeat::TABLE_CHARS_MAX {
+        let message = format!(
+            "{table:?} cannot be the name of heartbeat tables: expected a name, no ARN, of at most {} characters",
+            Heartbeat::TABLE_CHARS_MAX
+        );
+        let problem = Problem::of("heartbeat.table", message);
+        problems.push(
+            problem.help("there is one such table in every region, and its name becomes part of others"),
+        );
+        return;
+    }
+    let is_taken = |name: &str| {
+        name.strip_prefix(table.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let control = draft.control.as_ref().map(|control| Identity::new(&control.table, &control.endpoint));
+    let sources = edges.iter().filter_map(|edge| edge.source.as_ref());
+    let targets = edges.iter().map(|edge| &edge.target);
+    if let Some(other) = control.iter().chain(sources).chain(targets).find(|other| is_taken(&other.name)) {
+        let message = format!("{other} has the name of a heartbeat table");
+        let problem = Problem::of("heartbeat.table", message);
+        problems.push(problem.help("give heartbeats a table of their own, or set heartbeat.mode to \"off\""));
     }
 }
 

@@ -13,7 +13,9 @@ use super::layer::Origins;
 use super::problem::Problem;
 use super::relation;
 use super::schema::{ROOT, Table};
-use super::settings::{Config, Control, Endpoint, Http, Lease, Log, Poll, Replica, Source, Worker};
+use super::settings::{
+    Config, Control, Endpoint, Heartbeat, Http, Lease, Log, Poll, Replica, Source, Worker,
+};
 use super::value::{self, Refusal};
 
 /// Reads and checks the whole tree.
@@ -74,6 +76,7 @@ impl Reader<'_> {
             http: self.http(&root.inner("http")),
             log: self.log(&root.inner("log")),
             lease: self.lease(&root.inner("lease")),
+            heartbeat: self.heartbeat(&root.inner("heartbeat")),
             replications: root.elements("replications").iter().map(|node| self.replication(node)).collect(),
         };
         if draft.replications.is_empty() && !self.origins.is_spoiled("replications") {
@@ -112,11 +115,20 @@ impl Reader<'_> {
         Some(Lease { duration: duration?, checkpoint_interval: checkpoint_interval? })
     }
 
+    fn heartbeat(&mut self, node: &Node<'_>) -> Option<Heartbeat> {
+        let mode = self.read(node, "mode", |_, text| value::heartbeat_mode(text));
+        let interval = self.duration(node, "interval");
+        let table = self.text(node, "table");
+        let keys = self.integer(node, "keys");
+        Some(Heartbeat { mode: mode?, interval: interval?, table: table?, keys: keys? })
+    }
+
     fn replication(&mut self, node: &Node<'_>) -> ReplicationDraft {
         if self.is_gap(node) {
             return ReplicationDraft {
                 name: None,
                 start: None,
+                heartbeat: None,
                 source: None,
                 poll: None,
                 replicas: Vec::new(),
@@ -124,6 +136,8 @@ impl Reader<'_> {
         }
         let name = self.text(node, "name");
         let start = self.read(node, "start", |_, text| value::start(text));
+        let heartbeat = self.optional(node, "heartbeat");
+        let heartbeat = heartbeat.map(|written| written.and_then(|text| value::heartbeat_mode(&text).ok()));
         let source = self.source(&node.inner("source"));
         let poll = self.poll(&node.inner("poll"));
         let default_table = source.as_ref().map(|source| table_name(&source.table));
@@ -134,7 +148,7 @@ impl Reader<'_> {
             let problem = Problem::of(path, format!("`{}` has no replicas", node.path));
             self.problems.push(problem.help("add a [[replications.replicas]] table"));
         }
-        ReplicationDraft { name, start, source, poll, replicas }
+        ReplicationDraft { name, start, heartbeat, source, poll, replicas }
     }
 
     fn source(&mut self, node: &Node<'_>) -> Option<Source> {
@@ -165,6 +179,8 @@ impl Reader<'_> {
         });
         let batches_in_flight = self.integer(node, "batches_in_flight");
         let attempt_timeout = self.duration(node, "attempt_timeout");
+        let guard = self.read(node, "guard", |_, text| value::guard(text));
+        let guard_attribute = self.text(node, "guard_attribute");
         let park_limit = self.integer(node, "park_limit");
         let build = || {
             Some(Replica {
@@ -174,6 +190,8 @@ impl Reader<'_> {
                 buffer_bytes: NonZeroU64::new(buffer_bytes?)?,
                 batches_in_flight: NonZeroUsize::new(usize::try_from(batches_in_flight?).ok()?)?,
                 attempt_timeout: attempt_timeout?,
+                guard: guard?,
+                guard_attribute: guard_attribute?,
                 park_limit: park_limit?,
             })
         };

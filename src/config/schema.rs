@@ -4,7 +4,9 @@
 //! example and the reference, so that none of them can know a key the others do not.
 
 use super::kind::{Kind, Preset};
-use super::settings::{Control, Http, Lease, Log, LogFormat, Poll, Replica, Worker};
+use super::settings::{
+    Control, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log, LogFormat, Poll, Replica, Worker,
+};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -108,6 +110,7 @@ pub(super) static ROOT: Table = Table {
         table("http", &HTTP),
         table("log", &LOG),
         table("lease", &LEASE),
+        table("heartbeat", &HEARTBEAT),
         list("replications", &REPLICATION),
     ],
 };
@@ -199,6 +202,36 @@ static LEASE: Table = Table {
     ],
 };
 
+static HEARTBEAT: Table = Table {
+    doc: "items that one worker writes to sources and looks for in replicas, which proves the lag of an idle source",
+    entries: &[
+        value(
+            "mode",
+            Kind::HeartbeatMode,
+            Preset::Text(HeartbeatMode::Dedicated.as_str()),
+            "off, dedicated (to tables of their own, which `dynamirror init` creates; none where they are missing), or in-table (to the source tables themselves: intrusive, their readers see the items)",
+        ),
+        value(
+            "interval",
+            Kind::Duration(Heartbeat::INTERVAL),
+            Preset::Duration(Heartbeat::DEFAULT_INTERVAL),
+            "time between two; one that is not in a replica after five of these is lost",
+        ),
+        value(
+            "table",
+            Kind::TableName,
+            Preset::Text(Heartbeat::DEFAULT_TABLE),
+            "name of the dedicated table at each source endpoint; at replicas the source's region follows it after a dot; give each fleet its own",
+        ),
+        value(
+            "keys",
+            Kind::Integer(Heartbeat::KEYS),
+            Preset::Integer(Heartbeat::DEFAULT_KEYS),
+            "items that in-table writes to each table, so that they reach several of its shards",
+        ),
+    ],
+};
+
 static REPLICATION: Table = Table {
     doc: "one source table and the replicas that follow it; repeat for every source",
     entries: &[
@@ -213,6 +246,12 @@ static REPLICATION: Table = Table {
             Kind::Start,
             Preset::Text("trim_horizon"),
             "where reading begins without a checkpoint: trim_horizon (oldest), latest, or an RFC 3339 time",
+        ),
+        value(
+            "heartbeat",
+            Kind::HeartbeatMode,
+            Preset::Absent(HeartbeatMode::InTable.as_str(), "`heartbeat.mode`"),
+            "where heartbeats of this source are written, instead of heartbeat.mode",
         ),
         table("source", &SOURCE),
         table("poll", &POLL),
@@ -292,13 +331,25 @@ static REPLICA: Table = Table {
             "batches_in_flight",
             Kind::Integer(Replica::BATCHES_IN_FLIGHT),
             Preset::Integer(Replica::DEFAULT_BATCHES_IN_FLIGHT),
-            "batch requests under way at the same time",
+            "batch requests under way at the same time; under a guard each is up to 25 requests, with as many connections",
         ),
         value(
             "attempt_timeout",
             Kind::Duration(Replica::ATTEMPT_TIMEOUT),
             Preset::Duration(Replica::DEFAULT_ATTEMPT_TIMEOUT),
             "longest one write attempt may take; lease.duration must exceed twice this plus lease.checkpoint_interval",
+        ),
+        value(
+            "guard",
+            Kind::Guard,
+            Preset::Text(Guard::None.as_str()),
+            "sequence lets no replay replace a newer state by an older one: each write is a request of its own, and each item carries a mark",
+        ),
+        value(
+            "guard_attribute",
+            Kind::Attribute,
+            Preset::Text(Replica::DEFAULT_GUARD_ATTRIBUTE),
+            "attribute of the replica's items that holds the mark of a guard; one of this name at the source is not copied",
         ),
         value(
             "park_limit",

@@ -25,6 +25,8 @@ pub struct Config {
     pub log: Log,
     /// How long ownership of a shard lasts and how often progress is saved.
     pub lease: Lease,
+    /// What is written to sources so that an idle one's lag is proven.
+    pub heartbeat: Heartbeat,
     /// What is replicated; never empty.
     pub replications: Vec<Replication>,
 }
@@ -157,6 +159,62 @@ impl Lease {
     pub const CHECKPOINTS_PER_DURATION: u32 = 3;
 }
 
+/// Heartbeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Where they are written, for replications that do not say it themselves.
+    pub mode: HeartbeatMode,
+    /// Time between two.
+    pub interval: Duration,
+    /// Name of the dedicated tables at sources; those at replicas carry the source's place behind it.
+    pub table: String,
+    /// Keys that are written to a table of the user's.
+    pub keys: u64,
+}
+
+impl Heartbeat {
+    /// Five of them, after which one counts as lost, fit into the minute that most alerts wait; three million writes a
+    /// year and table cost a few dollars.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+    /// Replicas are asked once a second; an hour between two is proof of nothing any more.
+    pub const INTERVAL: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3600);
+    /// A name that says whose table it is in an account's list of tables.
+    pub const DEFAULT_TABLE: &'static str = "dynamirror-heartbeat";
+    /// Leaves room for a region's name and a digest within the 255 characters of a table's name.
+    pub const TABLE_CHARS_MAX: usize = 180;
+    /// Each is a write per interval, to the source and to every replica; few tables have more busy shards than this.
+    pub const DEFAULT_KEYS: u64 = 4;
+    /// What one BatchGetItem reads.
+    pub const KEYS: RangeInclusive<u64> = 1..=100;
+}
+
+/// Where heartbeats are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeartbeatMode {
+    /// Nowhere.
+    Off,
+    /// To a table of their own, one per source endpoint.
+    #[default]
+    Dedicated,
+    /// To the source table itself, under reserved keys.
+    InTable,
+}
+
+impl HeartbeatMode {
+    /// Every mode, in the order it is documented.
+    pub const ALL: [HeartbeatMode; 3] =
+        [HeartbeatMode::Off, HeartbeatMode::Dedicated, HeartbeatMode::InTable];
+
+    /// The word the configuration uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            HeartbeatMode::Off => "off",
+            HeartbeatMode::Dedicated => "dedicated",
+            HeartbeatMode::InTable => "in-table",
+        }
+    }
+}
+
 /// One source and the replicas that follow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replication {
@@ -164,6 +222,8 @@ pub struct Replication {
     pub name: String,
     /// Where reading begins when there is no checkpoint yet.
     pub start: Start,
+    /// Where its heartbeats are written.
+    pub heartbeat: HeartbeatMode,
     /// The table whose changes are read.
     pub source: Source,
     /// How often the stream is asked.
@@ -241,11 +301,39 @@ pub struct Replica {
     pub batches_in_flight: NonZeroUsize,
     /// The longest one write attempt may take.
     pub attempt_timeout: Duration,
+    /// Whether an item may go back to an older state.
+    pub guard: Guard,
+    /// Where an item under a guard keeps the mark of its newest change.
+    pub guard_attribute: String,
     /// More refused keys than this stall the replica instead of being parked; 0 stalls at the first.
     pub park_limit: u64,
 }
 
+/// What keeps a replay from replacing a newer state of an item by an older one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing but the lease: a replay may show older states until it is over.
+    None,
+    /// Conditional writes on a mark in each item.
+    Sequence,
+}
+
+impl Guard {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::None, Self::Sequence];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Sequence => "sequence",
+        }
+    }
+}
+
 impl Replica {
+    /// A name that no application has chosen for itself.
+    pub const DEFAULT_GUARD_ATTRIBUTE: &str = "dynamirror:sequence";
     /// Thirty full GetRecords pages: seconds of a busy table, and ten replicas still fit a small container.
     pub const DEFAULT_BUFFER_BYTES: u64 = 32 * MIB;
     /// A page is up to 1 MB, and a record of two 400 KB images grows in JSON: 4 MiB always takes one

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::print;
 use super::problem::mask_userinfo;
-use super::settings::{LogFormat, Start};
+use super::settings::{Guard, HeartbeatMode, LogFormat, Start};
 
 /// Why a text is not a value of its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,12 +40,14 @@ impl Refusal {
 pub(super) fn text(kind: &Kind, text: &str) -> Result<String> {
     match kind {
         Kind::Name => name(text),
+        Kind::Attribute => attribute(text),
         Kind::Region => region(text),
         Kind::TableName => table(text),
         Kind::Url => url(text),
         Kind::RoleArn => role_arn(text),
         Kind::ExternalId => external_id(text),
         Kind::Filter => filter(text),
+        Kind::HeartbeatMode => heartbeat_mode(text).map(drop),
         _ => non_empty(text),
     }?;
     Ok(text.to_owned())
@@ -128,6 +130,22 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat> {
         .ok_or_else(|| Refusal::expected(&Kind::LogFormat, text))
 }
 
+/// What keeps items from going back.
+pub(super) fn guard(text: &str) -> Result<Guard> {
+    Guard::ALL
+        .into_iter()
+        .find(|guard| guard.as_str() == text)
+        .ok_or_else(|| Refusal::expected(&Kind::Guard, text))
+}
+
+/// Where heartbeats are written.
+pub(super) fn heartbeat_mode(text: &str) -> Result<HeartbeatMode> {
+    HeartbeatMode::ALL
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| Refusal::expected(&Kind::HeartbeatMode, text))
+}
+
 /// A start position. Iterator types are also taken the way DynamoDB writes them.
 pub(super) fn start(text: &str) -> Result<Start> {
     if text.eq_ignore_ascii_case("trim_horizon") {
@@ -177,6 +195,16 @@ fn name(text: &str) -> Result<()> {
     }
     Err(Refusal::new(format!("{text:?} cannot be a name"))
         .help("a name has 1 to 100 characters, each a letter, a digit, `.`, `_` or `-`"))
+}
+
+/// Letters that every writer of JSON leaves as they are, so that the attribute is found in an item's text as it stands.
+fn attribute(text: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    if (1..=255).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("{text:?} cannot be a guard's attribute"))
+        .help("it has 1 to 255 characters, each a letter, a digit, `.`, `_`, `-` or `:`"))
 }
 
 fn region(text: &str) -> Result<()> {

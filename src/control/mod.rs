@@ -4,6 +4,7 @@
 //! | partition `pk` | sort `sk` | row |
 //! |---|---|---|
 //! | `#dynamirror` | `layout` | the version of this layout |
+//! | `#dynamirror` | `coordinator` | the lease of the worker that coordinates the fleet |
 //! | `#workers` | worker id, `/`, digits of the process | a worker that runs: heartbeat, drain, the lease it asks for |
 //! | `#desired` | `<replication>/<replica>` | what people want of a replica: pause, seek (see `supervisor::desired`) |
 //! | replication | `shard/<shard id>` | lease and checkpoints of one shard |
@@ -11,7 +12,8 @@
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |
 //! | `<replication>/payload/<replica>` | key's digest, version, part | its payload |
 //!
-//! Names of replications and replicas hold neither `/` nor `#`, so no two rows collide.
+//! Names of replications and replicas hold neither `/` nor `#`, so no two rows collide. The replications of heartbeats,
+//! which nobody names, are `#heartbeat/<source>`: they share their first part with no other row.
 
 use std::sync::Arc;
 

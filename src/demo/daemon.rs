@@ -199,6 +199,8 @@ async fn build(plan: Plan) -> Result<Worker, Error> {
         clock: Clock::System,
         metrics: Arc::new(plan.metrics),
         replications: vec![replication],
+        // The load goes on all the time.
+        heartbeat: supervisor::heartbeat::Config::default(),
     });
     Ok(worker.await?)
 }
@@ -214,6 +216,7 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
             batches_in_flight: 8,
             attempt_timeout: ATTEMPT_TIMEOUT,
             settle: ATTEMPT_TIMEOUT,
+            guard: None,
             park_limit: 1000,
         },
     }

@@ -183,6 +183,7 @@ impl Replica {
             grouped(ledger.coalesced)
         )?;
         for (count, what) in [
+            (ledger.stale, "stale"),
             (ledger.filtered, "filtered"),
             (ledger.parked, "parked"),
             (ledger.abandoned, "abandoned"),

@@ -97,6 +97,20 @@ pub(super) fn text(scanner: &mut Scanner<'_>) -> Result<Option<String>, Malforme
         .map_err(|source| Malformed::Text { at: range.start, source })
 }
 
+/// Takes an object that tells consumed capacity.
+pub(super) fn capacity_units(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
+    let mut units = 0.0;
+    scanner.object::<Malformed>(|name, scanner| {
+        let range = scanner.value()?;
+        if name == b"CapacityUnits" {
+            let text = std::str::from_utf8(scanner.slice(range)).unwrap_or_default();
+            units = text.parse::<f64>().map_err(|_| value(text.as_bytes(), 0..text.len(), "a number"))?;
+        }
+        Ok(())
+    })?;
+    Ok(units)
+}
+
 /// The text behind the inside of a JSON string.
 pub(super) fn unescaped(inside: &[u8]) -> Result<String, serde_json::Error> {
     serde_json::from_slice(&[b"\"", inside, b"\""].concat())

@@ -161,16 +161,8 @@ fn read_consumed(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
     }
     let mut units = 0.0;
     scanner.array::<Malformed>(|scanner| {
-        scanner.object::<Malformed>(|name, scanner| {
-            let range = scanner.value()?;
-            if name == b"CapacityUnits" {
-                let text = std::str::from_utf8(scanner.slice(range)).unwrap_or_default();
-                units += text
-                    .parse::<f64>()
-                    .map_err(|_| answer::value(text.as_bytes(), 0..text.len(), "a number"))?;
-            }
-            Ok(())
-        })
+        units += answer::capacity_units(scanner)?;
+        Ok(())
     })?;
     Ok(units)
 }

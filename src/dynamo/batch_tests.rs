@@ -28,7 +28,7 @@ fn any_changes() -> impl Strategy<Value = Vec<Change>> {
                 }
                 None => Op::Delete,
             };
-            Change { key, op, created_unix_ms: 0 }
+            Change { key, op, created_unix_ms: 0, order: None }
         });
         changes.collect()
     })

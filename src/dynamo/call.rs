@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::answer::Malformed;
 use super::classify::{self, Failure};
 use super::error::Error;
-use super::raw::{Exchange, Exchanged};
+use super::raw::{Exchange, Exchanged, Late};
 use crate::fault::Fault;
 
 /// A call that has ended, for metrics.
@@ -35,6 +35,29 @@ pub type Observer = Arc<dyn Fn(Call) + Send + Sync>;
 
 /// What an SDK call gave, unless its deadline passed.
 type Attempt<T, E> = Result<Result<T, SdkError<E, HttpResponse>>, tokio::time::error::Elapsed>;
+
+tokio::task_local! {
+    /// When the time of the calls in this scope is over.
+    static DEADLINE: Instant;
+}
+
+/// Awaits a call until `deadline`, after which none of its requests goes to the network any more, even where the whole
+/// process stood still in between. A call that is cut off may have been carried out (`Unanswered`), unless it is
+/// certain that it was not sent (`Transient`); `operation` names it then.
+///
+/// # Errors
+/// Those of the call, and when the deadline passes.
+pub async fn until<T>(
+    deadline: Instant,
+    operation: &'static str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    if deadline <= Instant::now() {
+        return Err(Error::new(operation, Fault::Transient, Late.to_string()));
+    }
+    let in_time = DEADLINE.scope(deadline, tokio::time::timeout_at(deadline, call)).await;
+    in_time.unwrap_or_else(|_| Err(Error::new(operation, Fault::Unanswered, "no answer in time")))
+}
 
 /// Makes the calls of one client.
 ///
@@ -91,8 +114,10 @@ impl Caller {
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let started = Instant::now();
+        let deadline = started + limit;
+        let deadline = DEADLINE.try_with(|outer| deadline.min(*outer)).unwrap_or(deadline);
         // The only deadline of a call. Dropping the future closes its connection, so nothing more is sent.
-        let exchanged = exchange.around(tokio::time::timeout(limit, call)).await;
+        let exchanged = exchange.around(deadline, tokio::time::timeout_at(deadline, call)).await;
         let outcome = self.judge(operation, limit, exchanged).await;
         if let Some(observer) = &self.observer {
             observer(Call {

@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use serde::Deserialize;
 
 use super::error::{Error, ThrottleReason};
+use super::raw::Late;
 use crate::fault::{Fault, Width};
 
 /// The circumstances of a failed call.
@@ -60,6 +61,7 @@ impl Failure<'_> {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let told = match &error {
+            _ if causes(&error).any(|cause| cause.is::<Late>()) => self.error(Fault::Transient, root(&error)),
             SdkError::ServiceError(context) => self.answered(context.err().meta(), context.raw()),
             SdkError::ResponseError(context) => self.broke_off(context.raw(), &error),
             SdkError::DispatchFailure(failure) => match failure.as_connector_error() {

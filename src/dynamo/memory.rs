@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{Condition, Error, Fetched, Future, Outcome, RowKey, Rows, Table, Tables, Written};
-use crate::change::{Change, Op};
+use super::{
+    Condition, Error, Fetched, Future, Guard, Guarded, Outcome, RowKey, Rows, Table, Tables, Written,
+};
+use crate::change::{Change, Op, Order};
 use crate::fault::Fault;
-use crate::item::{Attributes, Item};
+use crate::item::{Attributes, Item, Value};
 use crate::key::Key;
 
 /// Tables that exist as soon as they are named.
@@ -215,6 +217,35 @@ impl State {
             _ => Ok(Written { unprocessed, consumed_units: 0.0 }),
         }
     }
+
+    /// One change of a batch of its own, under its condition.
+    fn write_guarded(&mut self, table: &str, change: &Change, guard: &Guard) -> Result<Guarded, Error> {
+        let key = (table.to_owned(), change.key.as_bytes().to_vec());
+        let attributes = |item: &Item| item.attributes().expect("tests write items");
+        let there = self.items.get(&key).and_then(|item| attributes(item).remove(&guard.attribute));
+        let mark = change.order.as_ref().map(Order::mark);
+        let is_stale = there.is_some_and(|there| {
+            let there = there.as_str().expect("a mark is a string");
+            let is_same_table = |order: &Order| there.starts_with(order.table_prefix());
+            change.order.as_ref().is_none_or(is_same_table) && mark.as_deref() <= Some(there)
+        });
+        if is_stale {
+            self.batches.push(vec![change.key.to_string()]);
+            return Ok(Guarded { is_stale, consumed_units: 0.0 });
+        }
+        let mut change = change.clone();
+        if let Op::Put(item) = &mut change.op {
+            let mut marked = attributes(item);
+            marked.remove(&guard.attribute);
+            marked.extend(mark.map(|mark| (guard.attribute.clone(), Value::from(mark.as_str()))));
+            *item = Item::from_attributes(&marked);
+        }
+        let written = self.write(table, &[change])?;
+        match written.unprocessed.is_empty() {
+            true => Ok(Guarded { is_stale, consumed_units: written.consumed_units }),
+            false => Err(fault("PutItem", Fault::Throttled(crate::fault::Width::KeyRange))),
+        }
+    }
 }
 
 fn row_key(table: &str, row: &Attributes) -> (String, String, String) {
@@ -232,6 +263,17 @@ impl Tables for Memory {
         let result = state.write(table, changes);
         let delay = state.delays.get(table).copied().unwrap_or(state.items_delay);
         after(delay, result)
+    }
+
+    fn write_guarded<'a>(
+        &'a self,
+        table: &'a str,
+        change: &'a Change,
+        guard: &'a Guard,
+    ) -> Future<'a, Guarded> {
+        let mut state = self.state();
+        let result = state.write_guarded(table, change, guard);
+        after(state.items_delay, result)
     }
 
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {

@@ -10,7 +10,10 @@ mod batch;
 mod call;
 mod classify;
 pub mod client;
+#[cfg(test)]
+mod deadline_tests;
 mod error;
+mod guard;
 #[cfg(test)]
 pub(crate) mod memory;
 mod raw;
@@ -38,9 +41,10 @@ use crate::key::Key;
 use crate::record::{Record, View};
 use crate::shard::{Position, Shard, ShardId};
 
-pub use call::{Call, Observer};
+pub use call::{Call, Observer, until};
 pub use client::{AccessKey, Client, Endpoint, connect};
 pub use error::{Error, ThrottleReason};
+pub use guard::{Guard, Guarded};
 pub use streams::SdkStreams;
 pub use tables::SdkTables;
 
@@ -227,6 +231,17 @@ pub trait Tables: Send + Sync {
     /// all. `Invalid` means that none was applied because at least one cannot be.
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written>;
 
+    /// Applies one change, wholly or not at all, unless the item has this change or a newer one by the mark that
+    /// `guard` keeps in it; an item without a mark, or with that of another source table, is older than any change. Whatever is replayed, and however late it
+    /// lands, an item never goes back, except that a deleted one remembers nothing. `Invalid` means that it was not
+    /// applied and never can be.
+    fn write_guarded<'a>(
+        &'a self,
+        table: &'a str,
+        change: &'a Change,
+        guard: &'a Guard,
+    ) -> Future<'a, Guarded>;
+
     /// Reads at most [`FETCH_KEYS_MAX`] items by their keys.
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched>;
 
@@ -268,6 +283,17 @@ impl StreamArn {
     /// The ARN as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The stream as an [`Order`](crate::change::Order) names it: a hash of its table's ARN, `/`, and its label, which
+    /// is the time at which it was switched on (ISO 8601), so that a table's newer stream has the greater name.
+    pub fn order(&self) -> Arc<str> {
+        let (table, label) = self.0.rsplit_once('/').unwrap_or(("", &self.0));
+        let table = table.strip_suffix("/stream").unwrap_or(table);
+        // FNV-1a: it is kept in tables, so it must never change.
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let hash = table.bytes().fold(0x811c_9dc5, step);
+        format!("{hash:08x}/{label}").into()
     }
 }
 

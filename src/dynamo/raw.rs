@@ -10,13 +10,26 @@
 //! without a body of its own is serialized by the client. The output's type must be that of the operation: it
 //! is made by the function that the exchange was built with. An exchange serves one attempt, because the
 //! clients here never retry.
+//!
+//! A process may stand still at any moment, for longer than its leases last (a stopped process, a paused machine). So
+//! the deadline of a call is asked twice more behind the client's back: before the signed request is handed to the
+//! connection, and when the connection, a task of its own, takes the body to write it to its socket. A request whose
+//! body does not follow its head is never carried out.
+//!
+//! What is not covered: between that last look and the `write` system call lie some instructions. And bytes that are in
+//! the kernel's buffer are sent for as long as the kernel likes, also after the connection was closed: on Linux a
+//! partition that heals within a minute or two delivers them (`net.ipv4.tcp_orphan_retries`, 8 by default, and
+//! `tcp_retries2`; lower them where partitions are long and leases short). The SDK's connector offers no way to set
+//! `TCP_USER_TIMEOUT`. A [`Guard`](super::Guard) makes such writes harmless.
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use aws_sdk_dynamodb::config::interceptors::{
     BeforeDeserializationInterceptorContextMut, BeforeSerializationInterceptorContextMut,
-    BeforeTransmitInterceptorContextRef,
+    BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
@@ -28,6 +41,8 @@ use aws_smithy_runtime_api::client::ser_de::{
 };
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 tokio::task_local! {
     static EXCHANGE: Exchange;
@@ -38,6 +53,7 @@ tokio::task_local! {
 pub(super) struct Exchange {
     request: Cell<Option<Request>>,
     empty: Option<fn() -> Output>,
+    deadline: Cell<Option<Instant>>,
     transmitted: Cell<bool>,
     answer: Cell<Option<SdkBody>>,
 }
@@ -64,6 +80,18 @@ pub(super) struct Hook {
     serializer: SharedRequestSerializer,
 }
 
+/// The call's time was over before its request went to the network.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: its time was over before")]
+pub(super) struct Late;
+
+/// A body of which nothing is sent after the deadline.
+#[derive(Debug)]
+struct InTime {
+    body: SdkBody,
+    deadline: Instant,
+}
+
 #[derive(Debug)]
 struct SendBytes;
 
@@ -84,8 +112,10 @@ impl Exchange {
         Self { request: Cell::new(Some(Request { target, body })), ..Self::keep(empty) }
     }
 
-    /// Awaits `call`, the future of one SDK call, with this exchange at hand.
-    pub(super) async fn around<T>(self, call: impl Future<Output = T>) -> Exchanged<T> {
+    /// Awaits `call`, the future of one SDK call, with this exchange at hand. Its request is not sent after `deadline`;
+    /// the call is not cut off by it.
+    pub(super) async fn around<T>(self, deadline: Instant, call: impl Future<Output = T>) -> Exchanged<T> {
+        self.deadline.set(Some(deadline));
         let whole = async {
             let result = call.await;
             EXCHANGE.with(|exchange| Exchanged {
@@ -131,14 +161,24 @@ impl Intercept for Hook {
         Ok(())
     }
 
-    fn read_before_transmit(
+    fn modify_before_transmit(
         &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         // Outside an exchange nobody asks.
-        let _ = EXCHANGE.try_with(|exchange| exchange.transmitted.set(true));
+        let Ok(Some(deadline)) = EXCHANGE.try_with(|exchange| exchange.deadline.get()) else {
+            return Ok(());
+        };
+        if deadline <= Instant::now() {
+            return Err(Late.into());
+        }
+        // It is signed by now, so its bytes need not be at hand any more.
+        let body = context.request_mut().body_mut();
+        let inner = std::mem::replace(body, SdkBody::taken());
+        *body = SdkBody::from_body_1_x(InTime { body: inner, deadline });
+        EXCHANGE.with(|exchange| exchange.transmitted.set(true));
         Ok(())
     }
 
@@ -155,6 +195,31 @@ impl Intercept for Hook {
             cfg.interceptor_state().store_put(deserializer);
         }
         Ok(())
+    }
+}
+
+// === impl InTime ===
+
+impl Body for InTime {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.deadline <= Instant::now() {
+            return Poll::Ready(Some(Err(Late.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        Body::size_hint(&self.body)
     }
 }
 

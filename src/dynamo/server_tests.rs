@@ -6,7 +6,7 @@ use dynoxide::Database;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::change::Op;
+use crate::change::{Op, Order};
 use crate::fault::Fault;
 use crate::record::Kind;
 use crate::shard::SequenceNumber;
@@ -49,6 +49,7 @@ fn change(sort: &str, count: Option<i64>) -> Change {
         key: Key::from_json(key.bytes(), 0..key.as_bytes().len()).expect("a key"),
         op: count.map_or(Op::Delete, |count| Op::Put(Item::from_attributes(&row(sort, count)))),
         created_unix_ms: 0,
+        order: None,
     }
 }
 
@@ -87,7 +88,8 @@ async fn a_change_goes_from_stream_to_table() {
 
     tables.create("replica").await.expect("it is created");
     let image = page.records[0].image.clone().expect("an image");
-    let copy = Change { key: page.records[0].key.clone(), op: Op::Put(image), created_unix_ms: 0 };
+    let copy =
+        Change { key: page.records[0].key.clone(), op: Op::Put(image), created_unix_ms: 0, order: None };
     tables.write("replica", &[copy]).await.expect("it is written");
     let keys = [page.records[0].key.clone(), page.records[1].key.clone()];
     let fetched = tables.fetch("replica", &keys).await.expect("it is read");
@@ -157,4 +159,60 @@ async fn one_bad_item_refuses_a_batch() {
     assert_eq!(error.expect_err("it is refused").fault, Fault::Invalid);
     let page = tables.scan("replica", (0, 1), None).await.expect("items");
     assert!(page.rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_guard_lets_no_older_state_replace_a_newer_one() {
+    let server = server().await;
+    let tables = server.client.tables();
+    tables.create("replica").await.expect("it is created");
+    let guard = Guard { attribute: Guard::DEFAULT_ATTRIBUTE.to_owned() };
+    let write = async |count: Option<i64>, mark: &str| {
+        let order = Order::from_mark(mark);
+        let change = Change { order, ..change("a", count) };
+        tables.write_guarded("replica", &change, &guard).await.expect("it is answered").is_stale
+    };
+    let stored = async || {
+        let keys = [change("a", None).key];
+        let mut fetched = tables.fetch("replica", &keys).await.expect("it is read");
+        let item = fetched.items.remove(0)?;
+        let marked = item.attributes().expect("an item");
+        assert!(marked.contains_key(Guard::DEFAULT_ATTRIBUTE), "{item:?}");
+        Some(guard.strip(&item).expect("an item").attributes().expect("an item"))
+    };
+    assert!(!write(Some(9), "t/2026-01-01T00:00:00.000#9").await);
+    assert!(!write(Some(10), "t/2026-01-01T00:00:00.000#10").await, "numbers were compared as text");
+    for older in
+        ["t/2026-01-01T00:00:00.000#9", "t/2026-01-01T00:00:00.000#10", "t/2025-12-31T00:00:00.000#99"]
+    {
+        assert!(write(Some(0), older).await, "{older}");
+        assert!(write(None, older).await, "{older}");
+    }
+    assert_eq!(stored().await, Some(row("a", 10)));
+    assert!(!write(Some(11), "t/2026-01-02T00:00:00.000#1").await, "a newer stream");
+    assert_eq!(stored().await, Some(row("a", 11)));
+    assert!(!write(Some(12), "u/2020-01-01T00:00:00.000#1").await, "another source");
+    assert_eq!(stored().await, Some(row("a", 12)));
+    assert!(write(Some(0), "u/2020-01-01T00:00:00.000#1").await);
+    assert!(!write(None, "t/2026-01-02T00:00:00.000#2").await);
+    assert_eq!(stored().await, None);
+}
+
+#[tokio::test]
+async fn an_item_that_was_there_before_the_guard_takes_a_mark() {
+    let server = server().await;
+    let tables = server.client.tables();
+    tables.create("replica").await.expect("it is created");
+    let guard = Guard { attribute: Guard::DEFAULT_ATTRIBUTE.to_owned() };
+    tables.write("replica", &[change("a", Some(1))]).await.expect("it is written");
+    let unknown = tables.write_guarded("replica", &change("a", Some(2)), &guard).await.expect("answered");
+    assert!(!unknown.is_stale && unknown.consumed_units > 0.0);
+    let marked = Change { order: Order::from_mark("t/2026#1"), ..change("a", Some(3)) };
+    assert!(!tables.write_guarded("replica", &marked, &guard).await.expect("answered").is_stale);
+    let unknown = tables.write_guarded("replica", &change("a", Some(2)), &guard).await.expect("answered");
+    assert!(unknown.is_stale, "a change whose order is not known replaced one whose order is");
+    let mut bad = marked;
+    bad.op = Op::Put(Item::from_json(r#"{"pk":{"S":"p"}}"#.into()));
+    let error = tables.write_guarded("replica", &bad, &guard).await.expect_err("it is refused");
+    assert_eq!(error.fault, Fault::Invalid);
 }

@@ -104,3 +104,17 @@ async fn children_are_found_whatever_the_server_knows() {
     assert_eq!(listing.view, View::NewImage);
     assert_eq!(stub.next().await.json(), json!({"StreamArn": "arn:s", "ExclusiveStartShardId": "0"}));
 }
+
+#[test]
+fn streams_of_one_table_are_ordered_and_told_from_those_of_others() {
+    let order = |arn: &str| StreamArn::from(arn).order().to_string();
+    let orders = "arn:aws:dynamodb:eu-west-1:123456789012:table/Orders/stream/";
+    // It is kept in tables, so it must stay what it is.
+    assert_eq!(order(&format!("{orders}2026-11-20T21:24:23.123")), "860cf093/2026-11-20T21:24:23.123");
+    assert!(
+        order(&format!("{orders}2026-11-20T21:24:23.123"))
+            < order(&format!("{orders}2026-11-20T21:24:24.000"))
+    );
+    let others = "arn:aws:dynamodb:eu-west-1:123456789012:table/Others/stream/2026";
+    assert_ne!(order(others)[..9], order(&format!("{orders}2026"))[..9]);
+}

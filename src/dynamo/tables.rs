@@ -20,9 +20,10 @@ use super::call::{Caller, unreadable};
 use super::client::Limits;
 use super::raw::Exchange;
 use super::{
-    Condition, Error, Fetched, Future, Outcome, RowKey, Rows, Table, Tables, Written, batch, rows, schema,
+    Condition, Error, Fetched, Future, Guard, Guarded, Outcome, RowKey, Rows, Table, Tables, Written, batch,
+    guard, rows, schema,
 };
-use crate::change::Change;
+use crate::change::{Change, Op};
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
 use crate::key::Key;
@@ -49,6 +50,9 @@ const QUERY: &str = "Query";
 const PUT: &str = "PutItem";
 const DELETE: &str = "DeleteItem";
 
+/// The code of the answer that a condition did not hold.
+const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
+
 impl SdkTables {
     pub(super) fn new(client: Client, caller: Caller, limits: Limits) -> Self {
         Self { client, caller, limits }
@@ -65,6 +69,26 @@ impl SdkTables {
         let call = pin!(self.client.batch_write_item().request_items(table, Vec::new()).send());
         let body = self.caller.raw(WRITE, self.limits.write, exchange, call).await?;
         read(WRITE, batch::read_written(&body, changes))
+    }
+
+    async fn write_one(&self, table: &str, change: &Change, guard: &Guard) -> Result<Guarded, Error> {
+        let body = guard.write_body(table, change);
+        let operation = if matches!(change.op, Op::Put(_)) { PUT } else { DELETE };
+        let body = body.map_err(|unexpected| Error {
+            source: Some(Box::new(unexpected)),
+            ..Error::new(operation, Fault::Invalid, format!("the item cannot carry a mark: {unexpected}"))
+        })?;
+        let done = match change.op {
+            Op::Put(_) => self.send_put(table, body).await,
+            Op::Delete => self.send_delete(table, body).await,
+        };
+        match done {
+            Ok(body) => read(operation, guard::read_done(&body)),
+            Err(error) if error.code.as_deref() == Some(CONDITION_FAILED) => {
+                Ok(Guarded { is_stale: true, consumed_units: 0.0 })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn fetch_batch(&self, table: &str, keys: &[Key]) -> Result<Fetched, Error> {
@@ -106,21 +130,27 @@ impl SdkTables {
     }
 
     async fn put_row(&self, table: &str, row: &Attributes, condition: &Condition) -> Result<Outcome, Error> {
-        let body = rows::put_body(table, row, condition);
-        let empty = || Output::erase(PutItemOutput::builder().build());
-        let exchange = Exchange::send(target!(PutItem), body, empty);
-        let call = pin!(self.client.put_item().table_name(table).send());
-        let done = self.caller.raw(PUT, self.limits.write, exchange, call).await;
+        let done = self.send_put(table, rows::put_body(table, row, condition)).await;
         outcome::<PutItemError>(done)
     }
 
     async fn delete_row(&self, table: &str, row: &RowKey, condition: &Condition) -> Result<Outcome, Error> {
-        let body = rows::delete_body(table, row, condition);
+        let done = self.send_delete(table, rows::delete_body(table, row, condition)).await;
+        outcome::<DeleteItemError>(done)
+    }
+
+    async fn send_put(&self, table: &str, body: Vec<u8>) -> Result<Bytes, Error> {
+        let empty = || Output::erase(PutItemOutput::builder().build());
+        let exchange = Exchange::send(target!(PutItem), body, empty);
+        let call = pin!(self.client.put_item().table_name(table).send());
+        self.caller.raw(PUT, self.limits.write, exchange, call).await
+    }
+
+    async fn send_delete(&self, table: &str, body: Vec<u8>) -> Result<Bytes, Error> {
         let empty = || Output::erase(DeleteItemOutput::builder().build());
         let exchange = Exchange::send(target!(DeleteItem), body, empty);
         let call = pin!(self.client.delete_item().table_name(table).send());
-        let done = self.caller.raw(DELETE, self.limits.write, exchange, call).await;
-        outcome::<DeleteItemError>(done)
+        self.caller.raw(DELETE, self.limits.write, exchange, call).await
     }
 }
 
@@ -131,6 +161,15 @@ impl Tables for SdkTables {
 
     fn write<'a>(&'a self, table: &'a str, changes: &'a [Change]) -> Future<'a, Written> {
         Box::pin(self.write_batch(table, changes))
+    }
+
+    fn write_guarded<'a>(
+        &'a self,
+        table: &'a str,
+        change: &'a Change,
+        guard: &'a Guard,
+    ) -> Future<'a, Guarded> {
+        Box::pin(self.write_one(table, change, guard))
     }
 
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {
@@ -189,7 +228,7 @@ where
 {
     let error = match done {
         Ok(_) => return Ok(Outcome::Done),
-        Err(error) if error.code.as_deref() == Some("ConditionalCheckFailedException") => error,
+        Err(error) if error.code.as_deref() == Some(CONDITION_FAILED) => error,
         Err(error) => return Err(error),
     };
     let told = error.source.as_deref();

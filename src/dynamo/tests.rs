@@ -31,14 +31,15 @@ fn put(pk: &str, rest: &str) -> Change {
         key: key(&format!(r#"{{"pk":{{"S":"{pk}"}}}}"#)),
         op: Op::Put(Item::from_json(item.into())),
         created_unix_ms: 0,
+        order: None,
     }
 }
 
-fn remove(pk: &str) -> Change {
+pub(super) fn remove(pk: &str) -> Change {
     Change { op: Op::Delete, ..put(pk, r#""x":{"S":""}"#) }
 }
 
-fn fine() -> Reply {
+pub(super) fn fine() -> Reply {
     Reply::Answer(200, r#"{"UnprocessedItems":{}}"#.to_owned())
 }
 

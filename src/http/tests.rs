@@ -58,6 +58,9 @@ fn status(not_ready: &[&str]) -> Status {
         ready: not_ready.is_empty(),
         not_ready: not_ready.iter().map(|&reason| reason.to_owned()).collect(),
         replications: vec![replication],
+        heartbeats: Vec::new(),
+        notes: Vec::new(),
+        fleet: None,
     }
 }
 

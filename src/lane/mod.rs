@@ -6,7 +6,7 @@
 //! covers it is durable. The queue makes [`Batch`]es of different keys and is told what became of them:
 //!
 //! ```text
-//!             push                next_batch             applied, parked
+//!             push                next_batch          applied, stale, parked
 //!  delivery ────────> waiting ────────────────> sending ─────────────────> settled ──> ack of the lot
 //!                      ^   │ newer: replaced        │
 //!                      │   └──────────────────      │ retry: back to the head of its key,
@@ -22,9 +22,10 @@ mod tests;
 
 use tokio::sync::mpsc;
 
-use crate::budget::Reservation;
+use crate::budget::{Budget, Reservation};
 use crate::change::Change;
 use crate::lease::Fence;
+use crate::shard::ShardId;
 
 pub use queue::{Batch, Queue};
 
@@ -44,6 +45,8 @@ pub struct Lot {
     pub number: u64,
     /// Which replica of the shard this is, for the ack.
     pub replica: usize,
+    /// The shard it comes from; `None` for a parked change whose shard is not known.
+    pub shard: Option<ShardId>,
     /// The right to write these changes.
     pub fence: Fence,
     /// Where the ack goes; nobody listens any more when the shard was stopped.
@@ -59,7 +62,8 @@ pub struct Ack {
     pub replica: usize,
     /// As in the [`Lot`].
     pub lot: u64,
-    /// Whether every change of it is durable: written, replaced by a newer one that is, or parked with its payload.
+    /// Whether every change of it is durable: written (or stale), replaced by a newer one that is, or parked with its
+    /// payload.
     /// Otherwise some were given up because the right to write them ended, and nothing writes them any more: the
     /// shard must be read again from its checkpoint, even if its lease turns out to be held still.
     pub durable: bool,
@@ -72,10 +76,23 @@ pub struct Tally {
     pub put: u64,
     /// Written as deletes.
     pub deleted: u64,
+    /// Refused under a guard, because the replica has them or newer ones.
+    pub stale: u64,
     /// Replaced by a newer change of the same key.
     pub coalesced: u64,
     /// Refused by the replica and kept.
     pub parked: u64,
     /// Given up because the right to write them ended.
     pub abandoned: u64,
+}
+
+// === impl Lot ===
+
+impl Lot {
+    /// A lot of which nobody waits to hear, and that takes no memory from anybody.
+    pub fn unheard(shard: Option<ShardId>, fence: Fence) -> Self {
+        let (acks, _nobody) = mpsc::unbounded_channel();
+        let reservation = Budget::new(0).try_reserve(0).expect("nothing of it is taken");
+        Self { number: 0, replica: 0, shard, fence, acks, reservation }
+    }
 }

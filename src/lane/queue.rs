@@ -11,6 +11,7 @@ use super::{Delivery, Tally};
 use crate::change::{Change, Op};
 use crate::key::Key;
 use crate::lease::Fence;
+use crate::shard::ShardId;
 
 /// Changes waiting for one replica, and those on their way.
 #[derive(Debug, Default)]
@@ -105,6 +106,14 @@ impl Queue {
         }
     }
 
+    /// The replica has every change of the batch, or a newer one.
+    pub fn stale(&mut self, batch: Batch) {
+        for (slot, claims) in batch.claims {
+            self.tally.stale += 1;
+            self.settle(slot, &claims);
+        }
+    }
+
     /// Every change of the batch was refused and is kept elsewhere with its payload.
     pub fn parked(&mut self, batch: Batch) {
         for (slot, claims) in batch.claims {
@@ -157,6 +166,12 @@ impl Queue {
     pub fn fence(&self, batch: &Batch) -> Option<&Fence> {
         let (_, claims) = batch.claims.first()?;
         Some(&self.lots.get(claims.own).fence)
+    }
+
+    /// The shard that the first change of a batch comes from.
+    pub fn shard(&self, batch: &Batch) -> Option<&ShardId> {
+        let (_, claims) = batch.claims.first()?;
+        self.lots.get(claims.own).shard.as_ref()
     }
 
     /// Gives up everything whose fence is closed at `now`, delayed changes included.
@@ -312,6 +327,16 @@ impl Batch {
     pub fn split(&mut self) -> Self {
         let half = self.changes.len() / 2;
         Self { changes: self.changes.split_off(half), claims: self.claims.split_off(half) }
+    }
+
+    /// Distributes the changes over `count` batches; `groups` has the number of the batch for each.
+    pub fn partition(self, groups: &[usize], count: usize) -> Vec<Self> {
+        let mut parts: Vec<Self> = std::iter::repeat_with(Self::default).take(count).collect();
+        for ((change, claims), group) in self.changes.into_iter().zip(self.claims).zip(groups) {
+            parts[*group].changes.push(change);
+            parts[*group].claims.push(claims);
+        }
+        parts
     }
 
     /// Takes out the changes at `indexes`.

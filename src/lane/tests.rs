@@ -16,7 +16,7 @@ fn change(key: u8, version: u64) -> Change {
     let key = Bytes::from(format!(r#"{{"k":{{"S":"{key}"}}}}"#));
     let item = Item::from_json(Bytes::from(format!(r#"{{"v":{{"N":"{version}"}}}}"#)));
     let key = Key::from_json(&key, 0..key.len()).expect("a key");
-    Change { key, op: Op::Put(item), created_unix_ms: 0 }
+    Change { key, op: Op::Put(item), created_unix_ms: 0, order: None }
 }
 
 fn version(change: &Change) -> u64 {
@@ -52,8 +52,14 @@ impl World {
         let number = self.next_lot;
         self.next_lot += 1;
         let reservation = self.budget.try_reserve(1).expect("room");
-        let lot =
-            Lot { number, replica: 0, fence: self.fence.clone(), acks: self.sender.clone(), reservation };
+        let lot = Lot {
+            number,
+            replica: 0,
+            shard: None,
+            fence: self.fence.clone(),
+            acks: self.sender.clone(),
+            reservation,
+        };
         self.queue.push(Delivery { changes, lot });
         number
     }

@@ -16,6 +16,15 @@ pub struct Leases {
     worker: Owner,
 }
 
+/// What a writer is to the lease of the row that it writes.
+#[derive(Clone, Copy)]
+enum Standing {
+    /// It holds it, as far as it knows.
+    Holder,
+    /// It does not.
+    Stranger,
+}
+
 /// What became of a write by a lease's holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Renewal {
@@ -86,7 +95,7 @@ impl Leases {
         let mut row = seen.clone();
         row.owner = Some(self.worker.clone());
         row.handed_to = None;
-        Ok((self.write(&mut row).await? == Renewal::Done).then_some(row))
+        Ok((self.write(&mut row, Standing::Stranger).await? == Renewal::Done).then_some(row))
     }
 
     /// Writes a row that this worker holds, and raises its counter.
@@ -95,7 +104,7 @@ impl Leases {
     /// When the control table cannot be written; the row may have been written all the same, and the next
     /// renewal finds that out.
     pub async fn renew(&self, row: &mut Row) -> Result<Renewal, control::Error> {
-        self.write(row).await
+        self.write(row, Standing::Holder).await
     }
 
     /// Writes a row and gives the lease up, so that another worker can take it at once; the one that
@@ -105,13 +114,24 @@ impl Leases {
     /// When the control table cannot be written.
     pub async fn release(&self, row: &mut Row) -> Result<Renewal, control::Error> {
         row.owner = None;
-        self.write(row).await
+        self.write(row, Standing::Holder).await
     }
 
-    /// Writes that failed without an answer may have been done all the same, several in a row too. The next one then
-    /// finds a higher counter, and this worker as the owner: the lease is still held, because nobody else writes this
-    /// worker's id, and the row is written once more on top.
-    async fn write(&self, row: &mut Row) -> Result<Renewal, control::Error> {
+    /// Writes a row that nobody holds, as it was last seen, and leaves it so. Says that it is lost when somebody wrote it
+    /// since.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn amend(&self, row: &mut Row) -> Result<Renewal, control::Error> {
+        row.owner = None;
+        self.write(row, Standing::Stranger).await
+    }
+
+    /// Writes that failed without an answer may have been done all the same, several in a row too. A holder's next one
+    /// then finds a higher counter, and this worker as the owner: the lease is still held, because nobody else writes
+    /// this worker's id, and the row is written once more on top. One that does not hold the lease may have done so
+    /// before, and have forgotten how far it came: it writes only on top of the very row that it wanted to write.
+    async fn write(&self, row: &mut Row, writer: Standing) -> Result<Renewal, control::Error> {
         loop {
             let seen = row.counter;
             row.counter = seen + 1;
@@ -131,7 +151,13 @@ impl Leases {
                 // from when this counter was first seen, and the caller counts from now.
                 return Ok(Renewal::Done);
             }
-            if found.counter <= seen || found.owner.as_deref() != Some(self.worker.as_str()) {
+            let is_own = match writer {
+                Standing::Stranger => found == *row,
+                Standing::Holder => {
+                    found.counter > seen && found.owner.as_deref() == Some(self.worker.as_str())
+                }
+            };
+            if !is_own {
                 return Ok(Renewal::Lost);
             }
             row.counter = found.counter;
@@ -183,6 +209,34 @@ mod tests {
         assert_eq!(a.release(&mut handed).await.expect("a call"), Renewal::Done);
         let taken = b.take(&handed).await.expect("a call").expect("it is free");
         assert_eq!((taken.owner.as_deref(), taken.handed_to), (Some("b"), None));
+    }
+
+    #[tokio::test]
+    async fn an_own_lease_that_was_forgotten_is_not_taken_with_what_was_known_before_it() {
+        let memory = Arc::new(Memory::default());
+        let leases = leases(&memory, "a");
+        let (row, _) = leases.create(unowned()).await.expect("created");
+        let mut held = leases.take(&row).await.expect("a call").expect("it is free");
+        held.load = Some(77);
+        assert_eq!(leases.renew(&mut held).await.expect("a call"), Renewal::Done);
+        // The shard's task ended without a word, and its replication knows the row as it was when it was taken.
+        assert_eq!(leases.take(&row).await.expect("a call"), None, "newer checkpoints were overwritten");
+        assert_eq!(leases.amend(&mut row.clone()).await.expect("a call"), Renewal::Lost);
+        assert_eq!(leases.load().await.expect("rows"), std::slice::from_ref(&held));
+        let taken = leases.take(&held).await.expect("a call").expect("it was seen as it is");
+        assert_eq!(taken.load, Some(77));
+    }
+
+    #[tokio::test]
+    async fn a_take_whose_answer_was_lost_is_written_again() {
+        let memory = Arc::new(Memory::default());
+        let leases = leases(&memory, "a");
+        let (row, _) = leases.create(unowned()).await.expect("created");
+        memory.lose_next_answer(Fault::Unanswered);
+        leases.take(&row).await.expect_err("the answer is lost");
+        let taken = leases.take(&row).await.expect("a call").expect("nobody else wrote it");
+        // Others count its time from when they saw the first of the two: it must be seen to move.
+        assert_eq!(taken.counter, row.counter + 2);
     }
 
     #[tokio::test]

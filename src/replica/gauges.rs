@@ -13,6 +13,7 @@ pub struct Gauges {
     filtered: AtomicU64,
     put: AtomicU64,
     deleted: AtomicU64,
+    stale: AtomicU64,
     coalesced: AtomicU64,
     parked: AtomicU64,
     abandoned: AtomicU64,
@@ -61,6 +62,7 @@ impl Gauges {
         let settled = Tally {
             put: load(&self.put),
             deleted: load(&self.deleted),
+            stale: load(&self.stale),
             coalesced: load(&self.coalesced),
             parked: load(&self.parked),
             abandoned: load(&self.abandoned),
@@ -103,6 +105,7 @@ impl Gauges {
         let add = |counter: &AtomicU64, count: u64| counter.fetch_add(count, Ordering::Relaxed);
         add(&self.put, tally.put);
         add(&self.deleted, tally.deleted);
+        add(&self.stale, tally.stale);
         add(&self.coalesced, tally.coalesced);
         add(&self.parked, tally.parked);
         add(&self.abandoned, tally.abandoned);

@@ -2,8 +2,17 @@
 //! person retries or drops them.
 //!
 //! Two kinds of rows: one that describes a parked key, and the payload beside it, compressed and split, because an
-//! item may be as large as a row. The payload is written first, under a version of its own, and the description
-//! last: whoever finds a description finds its whole payload.
+//! item may be as large as a row.
+//!
+//! ```text
+//!  draft ──> payload, expiring ──> description ──> payload, to stay ──> what the key had parked before is removed
+//! ```
+//!
+//! The payload is written first, under the version of its draft: whoever finds a description finds its whole payload, and
+//! an attempt that is made again writes the same rows again. A payload that nobody describes, because its worker died or
+//! lost its lease in between, expires; one that is described is made to stay before its change counts as kept. (A worker
+//! that dies between these two leaves a description whose payload expires; but then the change was not kept, is read
+//! again and parked anew, long before.)
 
 use std::io::{Read, Write};
 
@@ -12,15 +21,20 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::change::{Change, Op};
+use crate::change::{Change, Op, Order};
 use crate::clock::Clock;
 use crate::control::{self, Control};
 use crate::dynamo::{self, Condition, Outcome, RowKey};
 use crate::item::{Attributes, Item, Value};
 use crate::key::{self, Key};
+use crate::shard::ShardId;
 
 /// Bytes of compressed payload in one row: a row holds 400 KB with its names and numbers.
 const PART_BYTES: usize = 380_000;
+
+/// How long a payload stays that nobody describes: far above the retries of one that keeps a change, and enough to look
+/// at what a dead worker left.
+const UNDESCRIBED_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The parked keys of one replica.
 #[derive(Clone)]
@@ -54,6 +68,18 @@ pub struct Entry {
     pub parked_unix_ms: i64,
     /// Whether somebody asked to try it again.
     pub retry_wanted: bool,
+    /// The shard that the change was read from, if that is known.
+    pub shard: Option<ShardId>,
+    /// Where it stands among the changes of its key, if that is known.
+    pub order: Option<Order>,
+}
+
+/// A change on its way to be kept.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    entry: Entry,
+    /// The compressed item; empty for a delete.
+    payload: Vec<u8>,
 }
 
 /// Why a parked key cannot be read or written.
@@ -97,39 +123,43 @@ impl Parked {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// Keeps `change`, which the replica refused with `refusal`; `earlier` is what the key had parked before.
-    ///
-    /// # Errors
-    /// When the control table cannot be written; nothing that was parked before is lost then.
-    pub async fn park(
-        &self,
-        change: &Change,
-        refusal: &dynamo::Error,
-        earlier: Option<&Entry>,
-    ) -> Result<Entry, Error> {
+    /// What there is to keep of `change`, which was read from `shard` and which the replica refused with `refusal`.
+    pub fn draft(&self, change: &Change, refusal: &dynamo::Error, shard: Option<&ShardId>) -> Draft {
         let parked_unix_ms = self.clock.unix_ms();
-        let item = match &change.op {
-            Op::Put(item) => item.as_bytes(),
-            Op::Delete => &[],
+        let (payload, item_bytes) = match &change.op {
+            Op::Put(item) => (compress(item.as_bytes()), item.as_bytes().len()),
+            Op::Delete => (Vec::new(), 0),
         };
         let entry = Entry {
             id: digest(&change.key),
             key: change.key.detached(),
             is_delete: matches!(change.op, Op::Delete),
             version: format!("{parked_unix_ms:012x}{:08x}", fastrand::u32(..)),
-            parts: 0,
-            item_bytes: item.len() as i64,
+            parts: payload.chunks(PART_BYTES).len() as i64,
+            item_bytes: item_bytes as i64,
             reason: refusal.to_string(),
             created_unix_ms: change.created_unix_ms,
             parked_unix_ms,
             retry_wanted: false,
+            shard: shard.cloned(),
+            order: change.order.clone(),
         };
-        let entry = self.write_payload(entry, item).await?;
-        self.control.put(&self.row(&entry), &Condition::Always).await?;
+        Draft { entry, payload }
+    }
+
+    /// Keeps a drafted change; `earlier` is what the key had parked before. After a failure the same draft may be kept
+    /// again.
+    ///
+    /// # Errors
+    /// When the control table cannot be written; nothing that was parked before is lost then.
+    pub async fn keep(&self, draft: &Draft, earlier: Option<&Entry>) -> Result<Entry, Error> {
+        self.write_payload(draft, Some(draft.entry.parked_unix_ms + UNDESCRIBED_MS)).await?;
+        self.control.put(&self.row(&draft.entry), &Condition::Always).await?;
+        self.write_payload(draft, None).await?;
         if let Some(earlier) = earlier {
             self.delete_payload(earlier).await?;
         }
-        Ok(entry)
+        Ok(draft.entry.clone())
     }
 
     /// Removes an entry and its payload, unless the key was parked anew since. Says whether it was there.
@@ -159,7 +189,12 @@ impl Parked {
     /// When rows of it are missing or damaged, or cannot be read.
     pub async fn change(&self, entry: &Entry) -> Result<Change, Error> {
         let op = if entry.is_delete { Op::Delete } else { Op::Put(self.payload(entry).await?) };
-        Ok(Change { key: entry.key.clone(), op, created_unix_ms: entry.created_unix_ms })
+        Ok(Change {
+            key: entry.key.clone(),
+            op,
+            created_unix_ms: entry.created_unix_ms,
+            order: entry.order.clone(),
+        })
     }
 
     async fn payload(&self, entry: &Entry) -> Result<Item, Error> {
@@ -181,17 +216,16 @@ impl Parked {
         Ok(Item::from_json(Bytes::from(text)))
     }
 
-    async fn write_payload(&self, mut entry: Entry, item: &[u8]) -> Result<Entry, Error> {
-        if entry.is_delete {
-            return Ok(entry);
-        }
-        for part in compress(item).chunks(PART_BYTES) {
-            let mut row = self.payload_key(&entry, entry.parts).attributes();
-            row.insert("data".to_owned(), Value::Binary(part.to_vec()));
+    async fn write_payload(&self, draft: &Draft, expires_unix_ms: Option<i64>) -> Result<(), Error> {
+        for (part, data) in (0..).zip(draft.payload.chunks(PART_BYTES)) {
+            let mut row = self.payload_key(&draft.entry, part).attributes();
+            row.insert("data".to_owned(), Value::Binary(data.to_vec()));
+            if let Some(unix_ms) = expires_unix_ms {
+                row.insert("expires_at".to_owned(), Value::integer(unix_ms / 1000));
+            }
             self.control.put(&row, &Condition::Always).await?;
-            entry.parts += 1;
         }
-        Ok(entry)
+        Ok(())
     }
 
     async fn delete_payload(&self, entry: &Entry) -> Result<(), Error> {
@@ -229,6 +263,12 @@ impl Parked {
         set("reason", entry.reason.as_str().into());
         set("created_ms", Value::integer(entry.created_unix_ms));
         set("parked_ms", Value::integer(entry.parked_unix_ms));
+        if let Some(shard) = &entry.shard {
+            set("shard", shard.as_str().into());
+        }
+        if let Some(order) = &entry.order {
+            set("order", order.mark().as_str().into());
+        }
         if entry.retry_wanted {
             set("wanted", "retry".into());
         }
@@ -250,6 +290,8 @@ impl Parked {
             created_unix_ms: row.integer("created_ms")?,
             parked_unix_ms: row.integer("parked_ms")?,
             retry_wanted: row.optional_text("wanted") == Some("retry"),
+            shard: row.optional_text("shard").map(ShardId::from),
+            order: row.optional_text("order").and_then(Order::from_mark),
             id,
         })
     }
@@ -269,58 +311,5 @@ fn compress(item: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::dynamo::memory::Memory;
-    use crate::fault::Fault;
-
-    fn parked(memory: &Arc<Memory>) -> Parked {
-        Parked::new(Control::new(Arc::clone(memory) as _, "control"), "orders", "us", Clock::System)
-    }
-
-    fn put(text: String) -> Change {
-        let key = Bytes::from_static(br#"{"k":{"S":"a"}}"#);
-        let key = Key::from_json(&key, 0..key.len()).expect("a key");
-        Change { key, op: Op::Put(Item::from_json(text.into())), created_unix_ms: 17 }
-    }
-
-    fn refusal() -> dynamo::Error {
-        dynamo::Error::new("BatchWriteItem", Fault::Invalid, "it is too large")
-    }
-
-    #[tokio::test]
-    async fn the_largest_item_comes_back_byte_for_byte() {
-        let memory = Arc::new(Memory::default());
-        let parked = parked(&memory);
-        let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(700_000).collect();
-        let change = put(format!(r#"{{"k":{{"S":"a"}},"b":{{"S":"{noise}"}}}}"#));
-        let entry = parked.park(&change, &refusal(), None).await.expect("parked");
-        assert!(entry.parts > 1, "it fitted into one row, so this test shows nothing");
-        assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&entry));
-        let Op::Put(item) = parked.change(&entry).await.expect("whole").op else { panic!("expected a put") };
-        let Op::Put(expected) = change.op else { unreachable!("it was made as a put") };
-        assert_eq!(item, expected);
-        assert!(parked.remove(&entry).await.expect("removed"));
-        assert!(parked.list().await.expect("listed").is_empty());
-        assert!(parked.change(&entry).await.is_err(), "its payload is still there");
-    }
-
-    #[tokio::test]
-    async fn a_newer_change_takes_the_place_of_the_parked_one() {
-        let memory = Arc::new(Memory::default());
-        let parked = parked(&memory);
-        let older = parked.park(&put("{\"v\":1}".to_owned()), &refusal(), None).await.expect("parked");
-        let newer = put("{\"v\":2}".to_owned());
-        let newer = parked.park(&newer, &refusal(), Some(&older)).await.expect("parked");
-        assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&newer));
-        assert!(
-            !parked.remove(&older).await.expect("a call"),
-            "the newer entry was removed by its older version"
-        );
-        assert!(!parked.ask_retry(&older).await.expect("a call"));
-        assert!(parked.ask_retry(&newer).await.expect("a call"));
-        assert!(parked.list().await.expect("listed")[0].retry_wanted);
-    }
-}
+#[path = "parked_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! The loop around the queue: batches go out, answers come in.
 
+mod guarded;
 mod refused;
 
 use std::collections::{HashMap, HashSet};
@@ -9,17 +10,17 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
 use super::parked::{self, Entry, Parked};
 use super::{Config, Gauges, pace::Pace};
 use crate::clock::Clock;
-use crate::dynamo::{self, Tables, WRITE_ITEMS_MAX, Written};
+use crate::dynamo::{self, Guarded, Tables, WRITE_ITEMS_MAX, Written};
 use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
 use crate::key::Key;
-use crate::lane::{Batch, Delivery, Queue};
-use crate::lease::Fence;
+use crate::lane::{Batch, Delivery, Lot, Queue};
+use crate::shard::ShardId;
 use crate::telemetry;
 
 /// Bytes of one request, well below the service's 16 MB: a request of this size is through in a fraction of an
@@ -31,6 +32,15 @@ const EAGER_BATCHES: usize = 2;
 
 /// How often somebody's wish to retry or drop a parked key is looked for.
 const PARKED_SCAN: Duration = Duration::from_secs(5);
+
+/// Where a parked change belongs when it is tried again, by the shard that it was read from (if that is known): the lot
+/// whose fence is open only while no other worker may write to its key. That is so for a worker that holds every shard
+/// which descends from that one, because the key's later changes are in one of them. A lot of that shard's own is
+/// settled before the shard is given up, as its pages' lots are. A guard does not replace the fence: an item that another
+/// worker deleted remembers nothing.
+///
+/// `None` when the change may not be written now; it is asked for again some seconds later.
+pub type RetryLot = Arc<dyn Fn(Option<&ShardId>) -> Option<Lot> + Send + Sync>;
 
 /// What a writer is built from.
 pub struct Parts {
@@ -45,8 +55,8 @@ pub struct Parts {
     /// Who asks here is told when the writer knows all keys that were parked before, by other workers too. A shard
     /// that came from another worker is not read before.
     pub reloads: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
-    /// Open as long as this worker may write parked changes again: while no other may write to the replica.
-    pub fence: Fence,
+    /// Gives each parked change that is tried again its lot.
+    pub retry_lot: RetryLot,
     /// What the writer shows.
     pub gauges: Arc<Gauges>,
     /// The time of day.
@@ -77,6 +87,11 @@ enum Done {
     Wrote {
         batch: Batch,
         result: Result<Written, dynamo::Error>,
+    },
+    /// With a result for each change.
+    Tried {
+        batch: Batch,
+        results: Vec<Result<Guarded, dynamo::Error>>,
     },
     Parked {
         batch: Batch,
@@ -168,7 +183,7 @@ impl Writer {
             let Some(batch) = self.queue.next_batch(WRITE_ITEMS_MAX, BATCH_BYTES, now) else {
                 break;
             };
-            self.send(batch);
+            self.send(batch, now);
         }
         if !self.pace.has_room(0, now) {
             // Nothing is sent in a pause, and so nothing would notice that a lease was lost.
@@ -177,19 +192,18 @@ impl Writer {
         self.show();
     }
 
-    fn send(&mut self, batch: Batch) {
+    /// Sends what may be sent at `now`. The attempt's time counts from then, whenever its first step is made.
+    fn send(&mut self, batch: Batch, now: Instant) {
         self.batches_in_flight += 1;
+        let deadline = now + self.parts.config.attempt_timeout;
+        if self.parts.config.guard.is_some() {
+            return self.send_guarded(batch, deadline);
+        }
         let tables = Arc::clone(&self.parts.tables);
         let table = self.parts.config.table.clone();
-        let attempt = self.parts.config.attempt_timeout;
         self.under_way.push(Box::pin(async move {
-            let result = timeout(attempt, tables.write(&table, &batch.changes)).await.unwrap_or_else(|_| {
-                Err(dynamo::Error::new(
-                    "BatchWriteItem",
-                    Fault::Unanswered,
-                    format!("no answer within {attempt:?}"),
-                ))
-            });
+            let write = tables.write(&table, &batch.changes);
+            let result = dynamo::until(deadline, "BatchWriteItem", write).await;
             Done::Wrote { batch, result }
         }));
     }
@@ -210,6 +224,10 @@ impl Writer {
                     Ok(written) => self.wrote(batch, &written),
                     Err(error) => self.failed(batch, error),
                 }
+            }
+            Done::Tried { batch, results } => {
+                self.batches_in_flight -= 1;
+                self.tried(batch, results);
             }
             Done::Parked { batch, entry } => {
                 self.batches_in_flight -= 1;
@@ -241,10 +259,7 @@ impl Writer {
     fn wrote(&mut self, mut batch: Batch, written: &Written) {
         let now = Instant::now();
         if written.unprocessed.is_empty() {
-            self.pace.succeeded();
-            if self.parts.gauges.clear_trouble() {
-                info!(table = self.parts.config.table, "replica takes writes again");
-            }
+            self.succeeded();
         } else {
             let left = batch.take(&written.unprocessed);
             self.parts.metrics.throttled(Width::Unknown);
@@ -257,15 +272,29 @@ impl Writer {
         }
         self.parts.metrics.consumed_write_units(written.consumed_units);
         self.count_applied(&batch);
-        if !self.keys.is_empty() {
-            let parked =
-                (0..batch.changes.len()).filter(|index| self.keys.contains_key(&batch.changes[*index].key));
-            for index in parked.collect::<Vec<_>>().into_iter().rev() {
-                let single = batch.take(&[index]);
-                self.clear(single);
-            }
-        }
+        self.clear_parked(&mut batch);
         self.queue.applied(batch);
+    }
+
+    /// All of a batch is in the replica.
+    fn succeeded(&mut self) {
+        self.pace.succeeded();
+        if self.parts.gauges.clear_trouble() {
+            info!(table = self.parts.config.table, "replica takes writes again");
+        }
+    }
+
+    /// Takes the changes out of a settled batch whose keys were parked: they are settled when nothing is parked there.
+    fn clear_parked(&mut self, batch: &mut Batch) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let parked =
+            (0..batch.changes.len()).filter(|index| self.keys.contains_key(&batch.changes[*index].key));
+        for index in parked.collect::<Vec<_>>().into_iter().rev() {
+            let single = batch.take(&[index]);
+            self.clear(single);
+        }
     }
 
     fn count_applied(&self, batch: &Batch) {
@@ -297,8 +326,8 @@ impl Writer {
         let not_before = match directive {
             Directive::Park if batch.changes.len() > 1 => {
                 let half = batch.split();
-                self.send(batch);
-                return self.send(half);
+                self.send(batch, now);
+                return self.send(half, now);
             }
             Directive::Park
                 if self.keys.len() + self.parking < self.parts.config.park_limit
@@ -334,6 +363,7 @@ impl Writer {
             self.parts.gauges.settled(tally, self.parts.clock.unix_ms());
             self.parts.metrics.applied_puts(tally.put);
             self.parts.metrics.applied_deletes(tally.deleted);
+            self.parts.metrics.stale(tally.stale);
             self.parts.metrics.coalesced(tally.coalesced);
             self.parts.metrics.parked(tally.parked);
             self.parts.metrics.abandoned(tally.abandoned);

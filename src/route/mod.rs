@@ -1,22 +1,37 @@
 //! Which records concern a replica, and what they mean for it. Plain and without state beyond its own start.
 
-use crate::change::{Change, Op};
+use std::sync::Arc;
+
+use crate::change::{Change, Op, Order};
 use crate::record::Record;
 
 /// The rule of one replica for one shard.
 #[derive(Debug, Clone, Default)]
-pub struct Router {}
+pub struct Router {
+    /// The label of the stream, where changes are to carry their order.
+    stream: Option<Arc<str>>,
+}
 
 // === impl Router ===
 
 impl Router {
+    /// Lets changes carry their order in the stream with this label, for a replica that is written under a guard.
+    #[must_use]
+    pub fn ordered_by(stream: Option<Arc<str>>) -> Self {
+        Self { stream }
+    }
+
     /// The change that `record` means for the replica; `None` when it does not concern it.
     pub fn change(&self, record: &Record) -> Option<Change> {
         let op = match &record.image {
             Some(item) => Op::Put(item.clone()),
             None => Op::Delete,
         };
-        Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms })
+        let order = self
+            .stream
+            .as_ref()
+            .map(|stream| Order { stream: Arc::clone(stream), sequence: record.sequence });
+        Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms, order })
     }
 }
 

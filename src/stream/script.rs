@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::dynamo::{
-    Condition, Describe, Error, Fetched, Future, Iterator, Listing, Outcome, Page, RowKey, Rows, StreamArn,
-    Streams, Table, Tables, Written,
+    Condition, Describe, Error, Fetched, Future, Guard, Guarded, Iterator, Listing, Outcome, Page, RowKey,
+    Rows, StreamArn, Streams, Table, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -203,6 +203,15 @@ impl Streams for Script {
 }
 
 impl Tables for Script {
+    fn write_guarded<'a>(
+        &'a self,
+        _table: &'a str,
+        _change: &'a Change,
+        _guard: &'a Guard,
+    ) -> Future<'a, Guarded> {
+        unimplemented!("no reader asks for it")
+    }
+
     fn fetch<'a>(&'a self, _table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched> {
         Box::pin(async move {
             let answer = {

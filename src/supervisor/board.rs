@@ -1,7 +1,8 @@
 //! What is shown of the worker while it runs: each replication hangs up its own sheet, and whoever asks gets all of
 //! them with what depends on the time computed now.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::status::{self, State, Status};
 use crate::clock::Clock;
@@ -27,7 +28,12 @@ struct Shared {
     worker: String,
     clock: Clock,
     started_unix_ms: i64,
+    /// Those of the configuration, then those of heartbeats.
     sheets: Mutex<Vec<Sheet>>,
+    /// How many are of the configuration.
+    configured: usize,
+    notes: Mutex<BTreeMap<String, String>>,
+    fleet: Mutex<Option<status::Fleet>>,
 }
 
 #[derive(Clone)]
@@ -39,11 +45,26 @@ struct Sheet {
 // === impl Board ===
 
 impl Board {
-    pub(super) fn new(worker: &str, clock: Clock, empty: Vec<status::Replication>) -> Self {
+    pub(super) fn new(
+        worker: &str,
+        clock: Clock,
+        empty: Vec<status::Replication>,
+        heartbeats: Vec<status::Replication>,
+    ) -> Self {
         let started_unix_ms = clock.unix_ms();
         let sheet = |replication| Sheet { hung_unix_ms: started_unix_ms, replication };
-        let sheets = Mutex::new(empty.into_iter().map(sheet).collect());
-        Self { shared: Arc::new(Shared { worker: worker.to_owned(), clock, started_unix_ms, sheets }) }
+        let configured = empty.len();
+        let sheets = Mutex::new(empty.into_iter().chain(heartbeats).map(sheet).collect());
+        let shared = Shared {
+            worker: worker.to_owned(),
+            clock,
+            started_unix_ms,
+            sheets,
+            configured,
+            notes: Mutex::default(),
+            fleet: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(super) fn hang(&self, index: usize, replication: status::Replication) {
@@ -51,13 +72,28 @@ impl Board {
         self.sheets()[index] = Sheet { hung_unix_ms, replication };
     }
 
+    /// Says something of a replication that keeps nothing from working, or no longer says it.
+    pub(super) fn set_note(&self, replication: &str, note: Option<String>) {
+        let mut notes = held(&self.shared.notes);
+        match note {
+            Some(note) => drop(notes.insert(replication.to_owned(), note)),
+            None => drop(notes.remove(replication)),
+        }
+    }
+
+    /// Shows the whole fleet, or no longer shows it.
+    pub(super) fn set_fleet(&self, fleet: Option<status::Fleet>) {
+        *held(&self.shared.fleet) = fleet;
+    }
+
     /// What the worker does, now.
     pub fn status(&self) -> Status {
         let now_unix_ms = self.shared.clock.unix_ms();
         let sheets = self.sheets().clone();
         let mut not_ready: Vec<_> = self.stuck(now_unix_ms);
-        let replications: Vec<_> =
+        let mut replications: Vec<_> =
             sheets.into_iter().map(|sheet| at_time(sheet.replication, now_unix_ms)).collect();
+        let heartbeats = replications.split_off(self.shared.configured);
         not_ready.extend(replications.iter().flat_map(|replication| reasons(replication, now_unix_ms)));
         Status {
             schema_version: 1,
@@ -68,6 +104,9 @@ impl Board {
             ready: not_ready.is_empty(),
             not_ready,
             replications,
+            heartbeats,
+            notes: held(&self.shared.notes).values().cloned().collect(),
+            fleet: held(&self.shared.fleet).clone().map(|fleet| fleet_at_time(fleet, now_unix_ms)),
         }
     }
 
@@ -86,12 +125,16 @@ impl Board {
             let seconds = (now_unix_ms - sheet.hung_unix_ms) / 1_000;
             format!("replication `{}` has made no turn for {seconds} s", sheet.replication.name)
         };
-        self.sheets().iter().filter(is_stuck).map(says).collect()
+        self.sheets()[..self.shared.configured].iter().filter(is_stuck).map(says).collect()
     }
 
-    fn sheets(&self) -> std::sync::MutexGuard<'_, Vec<Sheet>> {
-        self.shared.sheets.lock().expect("nothing panics while holding it")
+    fn sheets(&self) -> MutexGuard<'_, Vec<Sheet>> {
+        held(&self.shared.sheets)
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while holding it")
 }
 
 /// Adds what depends on the time.
@@ -103,6 +146,17 @@ fn at_time(mut replication: status::Replication, now_unix_ms: i64) -> status::Re
         replica.headroom_seconds = lag.map(|lag| RETENTION_S - lag);
     }
     replication
+}
+
+fn fleet_at_time(mut fleet: status::Fleet, now_unix_ms: i64) -> status::Fleet {
+    let since = |unix_ms: Option<i64>| unix_ms.map(|unix_ms| (now_unix_ms - unix_ms).max(0) as f64 / 1_000.0);
+    for replica in fleet.replications.iter_mut().flat_map(|replication| &mut replication.replicas) {
+        replica.lag_seconds = since(replica.applied_through_unix_ms);
+        if let Some(heartbeat) = &mut replica.heartbeat {
+            heartbeat.age_seconds = since(heartbeat.applied_unix_ms);
+        }
+    }
+    fleet
 }
 
 /// Why a replication keeps its worker from being ready.

@@ -14,7 +14,7 @@ use crate::lease::Fence;
 use crate::record::Record;
 use crate::replica::Gauges;
 use crate::route::Router;
-use crate::shard::Position;
+use crate::shard::{Position, ShardId};
 
 /// Between two questions for parked keys that could not be answered.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
@@ -32,6 +32,8 @@ pub(super) struct Channel {
     /// then no other writes to it, and a parked change can be tried again without overtaking a newer one that another
     /// worker has read.
     pub(super) retries: Fence,
+    /// The label of the stream, where the replica is written under a guard, which needs the order of changes.
+    pub(super) stream: Option<Arc<str>>,
 }
 
 /// One shard's way to one replica.
@@ -39,6 +41,7 @@ pub(super) struct Feed {
     channel: Channel,
     /// Which replica of the shard this is.
     index: usize,
+    shard: ShardId,
     router: Router,
     /// After what was handed over. Where the live cursor is behind this, its records are left out up to here.
     delivered: Position,
@@ -104,12 +107,13 @@ impl Feed {
     pub(super) fn new(
         channel: Channel,
         index: usize,
+        shard: ShardId,
         from: Checkpoint,
         fence: Fence,
         acks: mpsc::UnboundedSender<Ack>,
     ) -> Self {
         let feed = Self {
-            router: Router::default(),
+            router: Router::ordered_by(channel.stream.clone()),
             delivered: from.position,
             frontier: Frontier::new(from),
             seen: Arc::default(),
@@ -119,6 +123,7 @@ impl Feed {
             resting: None,
             channel,
             index,
+            shard,
             fence,
             acks,
         };
@@ -209,6 +214,7 @@ impl Feed {
         let lot = Lot {
             number,
             replica: self.index,
+            shard: Some(self.shard.clone()),
             fence,
             acks,
             reservation: reservation.expect("a page with records has room reserved for every replica"),

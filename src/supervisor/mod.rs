@@ -18,12 +18,17 @@
 //! Parts are built from the sink to the source: writers before shards. A drain goes the other way: shards stop
 //! reading, their last writes are settled, checkpoints written, leases released; then the writers end.
 //! People pause replicas and send them elsewhere in the stream while workers run ([`desired`]).
+//! Beside them one worker of the fleet is its `coordinator`: it tells how far the fleet as a whole is, and writes
+//! [`heartbeat`]s.
+//!
 //! A replication that cannot start keeps trying and says why; it never takes the others down with it.
 
 mod board;
+mod coordinator;
 pub mod desired;
 mod feed;
 mod fleet;
+pub mod heartbeat;
 mod hold;
 mod plan;
 mod replication;
@@ -49,6 +54,7 @@ pub use plan::Start;
 pub use worker::{Error, Worker};
 
 /// All that a worker is told.
+#[derive(Clone)]
 pub struct Config {
     /// Its id, different from that of every other worker, living or dead.
     pub worker: String,
@@ -64,6 +70,8 @@ pub struct Config {
     pub metrics: Arc<telemetry::Metrics>,
     /// What is replicated.
     pub replications: Vec<Replication>,
+    /// What proves that it is, where nothing is changed.
+    pub heartbeat: heartbeat::Config,
 }
 
 /// One source and its replicas.

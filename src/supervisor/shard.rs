@@ -171,7 +171,7 @@ impl Built {
         let (sender, acks) = mpsc::unbounded_channel();
         let feed = |(index, channel): (usize, Channel)| {
             let from = parts.row.checkpoints[&channel.replica];
-            Feed::new(channel, index, from, parts.fence.clone(), sender.clone())
+            Feed::new(channel, index, parts.row.shard.clone(), from, parts.fence.clone(), sender.clone())
         };
         let feeds: Vec<_> = parts.channels.into_iter().enumerate().map(feed).collect();
         let reported = feeds.iter().filter(|feed| feed.is_decided()).count();
@@ -242,10 +242,8 @@ impl Built {
             };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {
-                    // The lease is released then, and who takes a released one writes at once.
-                    sleep_until(settled).await;
-                }
+                // The lease is released then, and who takes a released one writes at once.
+                () = stop.cancelled() => sleep_until(settled).await,
                 () = read => {}
             }
         });

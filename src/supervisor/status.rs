@@ -24,6 +24,92 @@ pub struct Status {
     pub not_ready: Vec<String>,
     /// Its replications, in order of the configuration.
     pub replications: Vec<Replication>,
+    /// The replications of heartbeat tables. They never keep it from being ready.
+    #[serde(default)]
+    pub heartbeats: Vec<Replication>,
+    /// What should be known and keeps nothing from working, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The whole fleet; only where this worker coordinates it.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
+}
+
+/// What the coordinator sees of the whole fleet in the control table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fleet {
+    /// The replications that the coordinator's configuration names, and those of heartbeats.
+    pub replications: Vec<FleetReplication>,
+}
+
+/// A replication, whoever reads its shards.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FleetReplication {
+    /// Its name.
+    pub name: String,
+    /// The source table.
+    pub source: String,
+    /// When the rows were read last.
+    pub looked_unix_ms: Option<i64>,
+    /// Shards of the stream.
+    pub shards: FleetShards,
+    /// Its replicas, in order of the configuration.
+    pub replicas: Vec<FleetReplica>,
+    /// Why its heartbeats are not written; absent when they are, or when it has none.
+    pub note: Option<String>,
+}
+
+/// Counts of shards by what the fleet does with them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct FleetShards {
+    /// Held by a worker that renews its lease.
+    pub owned: u64,
+    /// Waiting for their parents' end.
+    pub waiting: u64,
+    /// Read and applied to the end, everywhere.
+    pub ended: u64,
+    /// Ready to be read, and held by nobody who lives.
+    pub unowned: u64,
+    /// Stopped by a gap.
+    pub gap: u64,
+}
+
+/// How far a replica is, over all shards.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FleetReplica {
+    /// Its name.
+    pub name: String,
+    /// Every change made at the source up to this time is in the replica.
+    pub applied_through_unix_ms: Option<i64>,
+    /// `now - applied_through`, never below zero.
+    pub lag_seconds: Option<f64>,
+    /// What proves that time.
+    pub evidence: Option<Evidence>,
+    /// Its heartbeats, where the source carries any.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// What proves how far a replica is; the strongest first.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// A heartbeat that was written to the source later was read back from the replica.
+    Heartbeat,
+    /// Records that were applied, or a silence so long that none can follow it.
+    Records,
+    /// A few empty polls in a row, which the service may answer although records follow.
+    EmptyPolls,
+}
+
+/// How the heartbeats of a replica fare.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// When the newest one that is in the replica had been written.
+    pub applied_unix_ms: Option<i64>,
+    /// `now - applied`, never below zero.
+    pub age_seconds: Option<f64>,
+    /// Those that were not there in time, since this worker coordinates.
+    pub lost: u64,
 }
 
 /// One source and its replicas.
@@ -138,6 +224,9 @@ pub struct Ledger {
     pub read: u64,
     /// Written.
     pub applied: u64,
+    /// Not written, because the replica has them or newer ones by its guard.
+    #[serde(default)]
+    pub stale: u64,
     /// Replaced by a newer change of the same key that was written or parked.
     pub coalesced: u64,
     /// Left out by rule: older than the start, already checkpointed for this replica, or filtered.

@@ -5,8 +5,9 @@ use tracing::{info, info_span, warn};
 
 use super::board::Board;
 use super::fleet::{self, Fleet};
+use super::heartbeat::Gate;
 use super::replication::{self, Setup};
-use super::{Config, desired, status};
+use super::{Config, coordinator, desired, status};
 use crate::control;
 use crate::lease::{self, Owner};
 use crate::task::Tasks;
@@ -41,7 +42,8 @@ impl Worker {
             Err(error) => return Err(error.into()),
         }
         let empty: Vec<status::Replication> = config.replications.iter().map(replication::empty).collect();
-        let board = Board::new(&config.worker, config.clock, empty);
+        let heartbeats = config.heartbeat.dedicated.iter().map(replication::empty).collect();
+        let board = Board::new(&config.worker, config.clock, empty, heartbeats);
         Ok(Self { owner: lease::owner(&config.worker), config, board })
     }
 
@@ -66,7 +68,11 @@ impl Worker {
         let stop = CancellationToken::new();
         let wishes = desired::watch(desired::Store::new(control.clone()), &mut beside);
         let mut replications = Tasks::new();
-        for (index, replication) in config.replications.iter().enumerate() {
+        let gates: Vec<_> = config.heartbeat.dedicated.iter().map(|_| Gate::closed()).collect();
+        let of_heartbeats = config.heartbeat.dedicated.iter().zip(&gates);
+        let of_heartbeats = of_heartbeats.map(|(replication, gate)| (replication, Some(gate.clone())));
+        let all = config.replications.iter().map(|replication| (replication, None)).chain(of_heartbeats);
+        for (index, (replication, gate)) in all.enumerate() {
             let setup = Setup {
                 config: replication.clone(),
                 worker: owner.clone(),
@@ -81,8 +87,12 @@ impl Worker {
                 drain: stop.clone(),
                 wishes: wishes.clone(),
             };
-            replications.spawn(info_span!("replication", name = replication.name), replication::run(setup));
+            let span = info_span!("replication", name = replication.name);
+            replications.spawn(span, Gate::pass(gate, setup));
         }
+        let mut coordinator = Tasks::new();
+        let coordinates = coordinator::run(config.clone(), owner.clone(), gates, board, drain.clone());
+        coordinator.spawn(info_span!("coordinator"), coordinates);
         loop {
             tokio::select! {
                 biased;
@@ -94,8 +104,10 @@ impl Worker {
                 ended = replications.next() => if ended.is_none() { break },
                 // They never end; a panic in one of them must not go unseen.
                 Some(()) = beside.next() => {}
+                Some(()) = coordinator.next() => {}
             }
         }
+        while coordinator.next().await.is_some() {}
         drop(beside);
         fleet::leave(&fleet.shared(), control).await;
         info!("all replications are drained");

@@ -29,6 +29,10 @@ const APPLY_SECONDS: &[f64] =
 /// One request to a service, from a fast read in the same region to the longest attempt anybody allows.
 const REQUEST_SECONDS: &[f64] = &[0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// From a heartbeat's write at the source to its being seen in the replica, which is looked for once a second: a poll of
+/// the stream and a write take less than a second, a take-over half a minute, and after minutes it is counted as lost.
+const HEARTBEAT_SECONDS: &[f64] = &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
+
 /// Defines the metrics and `ALL`, so that none is missing from it.
 macro_rules! catalogue {
     ($($id:ident = $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)*) => {
@@ -62,6 +66,24 @@ catalogue! {
         "1 for the state that the replica is in: starting, catching_up, streaming, stalled or paused.";
     CLOCK_SKEW = Kind::Counter, "dynamirror_clock_skew_total", [],
         "Scrapes at which a lag came out below 0 and was shown as 0: this host's clock is behind the source's.";
+
+    // The whole fleet.
+    COORDINATOR = Kind::Gauge, "dynamirror_coordinator_leader", [],
+        "1 on the worker that coordinates the fleet and 0 on the others. Alarm when the sum over all workers is not 1 for a minute.";
+    FLEET_APPLIED_THROUGH = Kind::Gauge, "dynamirror_fleet_applied_through_timestamp_seconds", ["replication", "table", "replica"],
+        "As dynamirror_applied_through_timestamp_seconds over all shards, whoever holds them; a shard that nobody holds freezes it. From the coordinator, every 10 seconds, for the replications of its own configuration. Absent until known.";
+    FLEET_LAG = Kind::Gauge, "dynamirror_fleet_lag_seconds", ["replication", "table", "replica"],
+        "Time since dynamirror_fleet_applied_through_timestamp_seconds, computed at the scrape, never below 0. Alarm on this one: a worker's own lag ends with the worker.";
+    FLEET_SHARDS = Kind::Gauge, "dynamirror_fleet_shards", ["replication", "table", "state"],
+        "Shards of the stream by what the fleet does with them: owned, waiting (for their parents), ended, unowned (ready, and held by nobody or by a worker that no longer renews) or gap. Alarm when unowned stays above 0 for longer than a take-over: two leases.";
+    HEARTBEAT_WRITTEN = Kind::Gauge, "dynamirror_heartbeat_last_written_timestamp_seconds", ["replication", "table"],
+        "When the coordinator last wrote a heartbeat to the source. Absent until it did.";
+    HEARTBEAT_APPLIED = Kind::Gauge, "dynamirror_heartbeat_last_applied_timestamp_seconds", ["replication", "table", "replica"],
+        "When the newest heartbeat that was read back from the replica had been written; of several keys, the one that is furthest behind. Absent until one was read. Alarm when it is older than some minutes: nothing else proves an idle stream.";
+    HEARTBEAT_ROUNDTRIP = Kind::Histogram(HEARTBEAT_SECONDS), "dynamirror_heartbeat_roundtrip_seconds", ["replica"],
+        "From sending a heartbeat to the source to reading it back from the replica, which is tried once a second.";
+    HEARTBEATS_LOST = Kind::Counter, "dynamirror_heartbeats_lost_total", ["replication", "table", "replica"],
+        "Heartbeats that were not in the replica within five intervals. Alarm when it grows.";
 
     // Reading.
     OLDEST_POLL = Kind::Gauge, "dynamirror_reader_oldest_poll_timestamp_seconds", ["replication", "table"],
@@ -99,7 +121,7 @@ catalogue! {
     COALESCED = Kind::Counter, "dynamirror_records_coalesced_total", ["replication", "table", "replica"],
         "Changes replaced, before they were written, by a newer change of the same key.";
     SKIPPED = Kind::Counter, "dynamirror_records_skipped_total", ["replication", "table", "replica", "reason"],
-        "Changes left out by rule, by reason: filtered (older than the start, already checkpointed, or not wanted).";
+        "Changes left out by rule, by reason: filtered (older than the start, already checkpointed, or not wanted) or stale (refused by the replica's guard, because it has them or newer ones).";
     ABANDONED = Kind::Counter, "dynamirror_records_abandoned_total", ["replication", "table", "replica"],
         "Changes given up because their lease was lost; the next holder reads them again.";
     PARKED_TOTAL = Kind::Counter, "dynamirror_records_dead_lettered_total", ["replication", "table", "replica"],

@@ -9,6 +9,7 @@ use prometheus::{
 
 use super::call::Calls;
 use super::catalogue as names;
+use super::fleet::{Fleet, Leading};
 use super::process::Process;
 use super::progress::{Progress, seconds};
 use super::replica::Replica;
@@ -56,6 +57,9 @@ pub enum Error {
 pub(super) struct Families {
     registry: Registry,
     pub(super) progress: Progress,
+    pub(super) fleet: Fleet,
+    pub(super) heartbeat_roundtrip: Family<HistogramVec, 1>,
+    pub(super) heartbeats_lost: Family<IntCounterVec, 3>,
     pub(super) apply_latency: Family<HistogramVec, 1>,
     pub(super) route_state: Family<IntGaugeVec, 4>,
     pub(super) shards: Family<IntGaugeVec, 3>,
@@ -92,15 +96,17 @@ impl Metrics {
     pub fn new(worker: &str, fleet: &str, clock: Clock) -> Result<Self, Error> {
         let registry = Registry::new();
         let progress = Progress::new(clock)?;
+        let whole_fleet = Fleet::new(clock)?;
         let process = Process::new(seconds(clock.unix_ms()))?;
         for (metric, registered) in [
             (names::LAG, registry.register(Box::new(progress.clone()))),
+            (names::COORDINATOR, registry.register(Box::new(whole_fleet.clone()))),
             (names::STARTED, registry.register(Box::new(process))),
         ] {
             registered.map_err(|source| Error::Register { metric: metric.name, source })?;
         }
         identify(&registry, worker, fleet)?;
-        let families = Families::register(registry, progress)?;
+        let families = Families::register(registry, progress, whole_fleet)?;
         families.create_global();
         Ok(Self { families: Arc::new(families) })
     }
@@ -113,6 +119,11 @@ impl Metrics {
     /// The handle for one replica of `replication`; `table` is the source's. The same names give the same series.
     pub fn replica(&self, replication: &str, table: &str, replica: &str) -> Replica {
         Replica::new(&self.families, replication, table, replica)
+    }
+
+    /// This worker is the fleet's coordinator from now on, until the handle is dropped. Only one may be alive.
+    pub fn lead(&self) -> Leading {
+        Leading::new(&self.families)
     }
 
     /// The handle for calls to `service`, such as `dynamodb`, in `region`.
@@ -141,9 +152,12 @@ impl fmt::Debug for Metrics {
 // === impl Families ===
 
 impl Families {
-    fn register(registry: Registry, progress: Progress) -> Result<Self, Error> {
+    fn register(registry: Registry, progress: Progress, fleet: Fleet) -> Result<Self, Error> {
         Ok(Self {
             progress,
+            fleet,
+            heartbeat_roundtrip: Family::register(&registry, &names::HEARTBEAT_ROUNDTRIP)?,
+            heartbeats_lost: Family::register(&registry, &names::HEARTBEATS_LOST)?,
             apply_latency: Family::register(&registry, &names::APPLY_LATENCY)?,
             route_state: Family::register(&registry, &names::ROUTE_STATE)?,
             shards: Family::register(&registry, &names::SHARDS)?,

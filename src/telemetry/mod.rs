@@ -12,6 +12,9 @@
 //!  http       ── metrics.render() <── registry <── counters, gauges, histograms, moments + the clock
 //! ```
 //!
+//! What is told of the whole fleet is told by one worker, its coordinator, and only while it is that: those series
+//! hang on a [`Leading`] and go with it.
+//!
 //! What holds:
 //!
 //! - **Timestamps, not ages.** A handle stores when something happened; lag and headroom are computed while the
@@ -31,6 +34,7 @@ pub mod logs;
 
 mod call;
 mod catalogue;
+mod fleet;
 mod metrics;
 mod process;
 mod progress;
@@ -39,6 +43,7 @@ mod series;
 mod source;
 
 pub use call::{Calls, Outcome};
+pub use fleet::{FleetShards, Heartbeats, Leading};
 pub use metrics::{CONTENT_TYPE, Error, Metrics};
 pub use replica::{Replica, State};
 pub use source::{LeaseChange, Shards, Source};

@@ -40,6 +40,7 @@ struct Series {
     deletes: IntCounter,
     coalesced: IntCounter,
     filtered: IntCounter,
+    stale: IntCounter,
     abandoned: IntCounter,
     parked_total: IntCounter,
     parked: IntGauge,
@@ -76,6 +77,7 @@ impl Replica {
             deletes: families.applied.with(and("delete")),
             coalesced: families.coalesced.with(route),
             filtered: families.skipped.with(and("filtered")),
+            stale: families.skipped.with(and("stale")),
             abandoned: families.abandoned.with(route),
             parked_total: families.parked_total.with(route),
             parked: families.parked.with(route),
@@ -116,6 +118,11 @@ impl Replica {
     /// So many changes were left out by rule.
     pub fn filtered(&self, changes: u64) {
         self.shared.filtered.inc_by(changes);
+    }
+
+    /// So many changes were not written, because the replica has them or newer ones by its guard.
+    pub fn stale(&self, changes: u64) {
+        self.shared.stale.inc_by(changes);
     }
 
     /// So many changes were given up because their lease was lost.

@@ -37,6 +37,19 @@ fn complete(clock: Clock) -> Metrics {
     metrics
 }
 
+/// Tells something of the fleet in every way.
+fn lead(metrics: &Metrics, now_unix_ms: i64) -> Leading {
+    let leading = metrics.lead();
+    leading.set_shards("orders", "Orders", FleetShards { unowned: 2, ..FleetShards::default() });
+    leading.set_applied_through("orders", "Orders", "eu", Some(now_unix_ms - 2_500));
+    leading.heartbeat_written("orders", "Orders", now_unix_ms);
+    let heartbeats = leading.heartbeats("orders", "Orders", "eu");
+    heartbeats.set_applied(now_unix_ms - 1_000);
+    heartbeats.returned(Duration::from_millis(700));
+    heartbeats.lost(3);
+    leading
+}
+
 /// The samples of a text: name with labels to value.
 fn samples(metrics: &Metrics) -> BTreeMap<String, f64> {
     let text = metrics.render().expect("metrics can be rendered");
@@ -58,6 +71,7 @@ fn names_of_labels(series: &str) -> BTreeSet<&str> {
 #[tokio::test(start_paused = true)]
 async fn every_metric_of_the_catalogue_is_there_with_its_type_and_labels() {
     let metrics = complete(clock(100 * HOUR_MS));
+    let _leading = lead(&metrics, 100 * HOUR_MS);
     let text = metrics.render().expect("metrics can be rendered");
     let described: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let expected: Vec<String> =
@@ -89,6 +103,33 @@ async fn lag_grows_though_nobody_reports() {
     replica.set_applied_through(None);
     let unknown = samples(&metrics);
     assert_eq!((unknown.get(lag), unknown.get(&headroom)), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_fleet_does_is_told_by_its_coordinator_only() {
+    let now = 100 * HOUR_MS;
+    let metrics = metrics(clock(now));
+    let fleet = |samples: &BTreeMap<String, f64>| -> Vec<String> {
+        let of_fleet = |name: &&String| name.contains("_fleet_") || name.contains("_timestamp_");
+        samples.keys().filter(of_fleet).cloned().collect()
+    };
+    assert_eq!(samples(&metrics)["dynamirror_coordinator_leader"], 0.0);
+    let leading = lead(&metrics, now);
+    let handle = leading.heartbeats("orders", "Orders", "eu");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let told = samples(&metrics);
+    assert_eq!(told["dynamirror_coordinator_leader"], 1.0);
+    let route = r#"{replica="eu",replication="orders",table="Orders"}"#;
+    assert_eq!(told[&format!("dynamirror_fleet_lag_seconds{route}")], 62.5);
+    assert_eq!(told[r#"dynamirror_fleet_shards{replication="orders",state="unowned",table="Orders"}"#], 2.0);
+    assert_eq!(told[&format!("dynamirror_heartbeats_lost_total{route}")], 3.0);
+    leading.set_applied_through("orders", "Orders", "eu", None);
+    assert_eq!(samples(&metrics).get(&format!("dynamirror_fleet_lag_seconds{route}")), None);
+    drop(leading);
+    handle.set_applied(now);
+    let after = samples(&metrics);
+    assert_eq!(after["dynamirror_coordinator_leader"], 0.0);
+    assert_eq!(fleet(&after), Vec::<String>::new(), "a worker that lost the office still tells of the fleet");
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,6 +234,7 @@ async fn a_call_is_counted_by_its_outcome_and_the_other_outcomes_are_zero() {
 #[tokio::test(start_paused = true)]
 async fn promtool_has_nothing_to_say() {
     let metrics = complete(clock(100 * HOUR_MS));
+    let _leading = lead(&metrics, 100 * HOUR_MS);
     metrics.replica("a \"quoted\"\\ name", "Orders", "line\nbreak").set_applied_through(1);
     let text = metrics.render().expect("metrics can be rendered");
     let mut promtool = Command::new("promtool")

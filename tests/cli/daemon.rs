@@ -72,7 +72,7 @@ fn a_port_in_use_stops_it_before_anything_else() {
 
 /// A worker that cannot finish its writes.
 fn stuck(town: &Town, grace: &str) -> (Daemon, tempfile::TempPath) {
-    let config = town.config(&format!("[worker]\ngrace = \"{grace}\"\n"), "");
+    let config = town.config(&format!("[heartbeat]\nmode = \"off\"\n[worker]\ngrace = \"{grace}\"\n"), "");
     run(&["init", "--config", name(&config)]).expect(0);
     let hang = Fault::Hang(Duration::from_secs(600));
     town.replica_region().faults().add(Rule::new(hang).on("BatchWriteItem"));

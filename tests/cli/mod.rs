@@ -2,6 +2,7 @@
 
 mod daemon;
 mod desired;
+mod heartbeats;
 mod offline;
 mod online;
 pub(crate) mod program;

@@ -22,7 +22,7 @@ pub(crate) use order::Order;
 pub(crate) use shape::{Kind, Shape};
 pub(crate) use value::Item;
 pub(crate) use worker::Running;
-pub(crate) use world::{Options, World};
+pub(crate) use world::{Heartbeats, Options, World};
 
 /// Runs something beside the test, which waits for it or kills it.
 #[expect(

@@ -6,14 +6,14 @@ use std::time::Duration;
 use dynamirror::control::Control;
 use dynamirror::dynamo::connect;
 use dynamirror::supervisor::status::{self, Status};
-use dynamirror::supervisor::{self, Board, Worker};
+use dynamirror::supervisor::{self, Board, Worker, heartbeat};
 use dynamirror::{replica, telemetry};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::shape::Shape;
 use super::wait;
-use super::world::{Options, World};
+use super::world::{Heartbeats, Options, World};
 
 /// A worker that runs.
 pub(crate) struct Running {
@@ -48,6 +48,7 @@ impl Running {
             clock: options.clock,
             metrics: Arc::clone(&metrics),
             replications,
+            heartbeat: heartbeats(world, options).await,
         });
         let worker = worker.await.expect("the worker is built");
         let (board, drain) = (worker.board(), CancellationToken::new());
@@ -104,8 +105,12 @@ impl Running {
     pub(crate) async fn assert_ledger(&self) {
         let balanced = |replica: &status::Replica| {
             let ledger = &replica.ledger;
-            let settled =
-                ledger.applied + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned;
+            let settled = ledger.applied
+                + ledger.stale
+                + ledger.coalesced
+                + ledger.filtered
+                + ledger.parked
+                + ledger.abandoned;
             replica.pending_changes == 0 && replica.buffer_bytes == 0 && ledger.read == settled
         };
         self.until("the ledger of every replica to balance with nothing pending", |status| {
@@ -140,6 +145,28 @@ impl Running {
     }
 }
 
+/// The heartbeats that a test asks for, one a second.
+async fn heartbeats(world: &World, options: &Options) -> heartbeat::Config {
+    let shape = world.shape();
+    let mut config = heartbeat::Config { interval: Duration::from_secs(1), ..heartbeat::Config::default() };
+    match options.heartbeats {
+        Heartbeats::Off => {}
+        Heartbeats::InTable(keys) => {
+            config.in_table = vec![heartbeat::InTable { replication: shape.name.to_owned(), keys }];
+        }
+        Heartbeats::Dedicated => {
+            let mut replication = replication(world, options, shape).await;
+            replication.name = heartbeat::dedicated_name("source");
+            replication.source.table = world.heartbeat_table();
+            for (index, replica) in replication.replicas.iter_mut().enumerate() {
+                replica.writer.table = world.heartbeat_replica(index);
+            }
+            config.dedicated = vec![replication];
+        }
+    }
+    config
+}
+
 async fn replication(world: &World, options: &Options, shape: &Shape) -> supervisor::Replication {
     let source = connect(&world.endpoint(&world.source)).await;
     let mut replicas = Vec::new();
@@ -154,6 +181,7 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
                 batches_in_flight: options.batches_in_flight,
                 attempt_timeout: options.attempt_timeout,
                 settle: options.attempt_timeout,
+                guard: options.guard.clone(),
                 park_limit: options.park_limit,
             },
         });

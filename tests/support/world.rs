@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region as SdkRegion
 use aws_sdk_dynamodbstreams::types::ShardIteratorType;
 use dynamirror::clock::Clock;
 use dynamirror::control::Control;
-use dynamirror::dynamo::{AccessKey, Endpoint, Tables, connect};
+use dynamirror::dynamo::{AccessKey, Endpoint, Guard, Tables, connect};
 use dynamirror::emulator::{self, Emulator, Region, ShardInfo, Upstream};
 use dynamirror::lease::{self, Leases, Row};
 use dynamirror::replica::parked::Parked;
@@ -51,10 +51,25 @@ pub(crate) struct Options {
     pub(crate) batches_in_flight: usize,
     /// Longest time of one write.
     pub(crate) attempt_timeout: Duration,
+    /// How replicas are guarded against older states.
+    pub(crate) guard: Option<Guard>,
     /// Keys that may be parked.
     pub(crate) park_limit: usize,
     /// The time of day that workers see.
     pub(crate) clock: Clock,
+    /// What heartbeats are written.
+    pub(crate) heartbeats: Heartbeats,
+}
+
+/// Where heartbeats are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Heartbeats {
+    /// Nowhere.
+    Off,
+    /// Under so many keys in the first table.
+    InTable(usize),
+    /// To tables of their own, which the test creates with [`World::create_heartbeat_tables`].
+    Dedicated,
 }
 
 /// One region as a test sees it.
@@ -108,8 +123,10 @@ impl Default for Options {
             buffer_bytes: 32 << 20,
             batches_in_flight: 8,
             attempt_timeout: Duration::from_secs(2),
+            guard: None,
             park_limit: 100,
             clock: Clock::System,
+            heartbeats: Heartbeats::Off,
         }
     }
 }
@@ -190,6 +207,28 @@ impl World {
     /// The name of the first source table.
     pub(crate) fn table(&self) -> String {
         self.source_table(self.shape())
+    }
+
+    /// The name of the heartbeat table at the source.
+    pub(crate) fn heartbeat_table(&self) -> String {
+        format!("{}-heartbeat", self.prefix)
+    }
+
+    /// The name of the heartbeat table in a replica.
+    pub(crate) fn heartbeat_replica(&self, index: usize) -> String {
+        format!("{}-heartbeat.replica-{index}", self.prefix)
+    }
+
+    /// Creates the tables of dedicated heartbeats.
+    pub(crate) async fn create_heartbeat_tables(&self) {
+        let tables = connect(&self.endpoint(&self.source)).await.tables();
+        let table = self.heartbeat_table();
+        tables.create(&table).await.expect("the heartbeat table is created");
+        tables.enable_stream(&table).await.expect("its stream is on");
+        for (index, place) in self.replicas.iter().enumerate() {
+            let tables = connect(&self.endpoint(place)).await.tables();
+            tables.create(&self.heartbeat_replica(index)).await.expect("its replica is created");
+        }
     }
 
     /// The emulated region of the source.
@@ -390,6 +429,11 @@ impl World {
         let mut source = compare::items(&self.source.client, &self.source_table(shape), shape).await;
         let place = &self.replicas[index];
         let mut replica = compare::items(&place.client, &self.replica_table(shape, index), shape).await;
+        if let Some(guard) = &self.options.guard {
+            for (key, item) in &mut replica {
+                assert!(item.remove(&guard.attribute).is_some(), "{key} has no mark");
+            }
+        }
         for key in without {
             source.remove(&spell_item(key));
             replica.remove(&spell_item(key));

@@ -9,6 +9,7 @@
 //! one, the permission to write to a replica, is not looked at.
 
 mod finding;
+mod heartbeat;
 mod probe;
 
 use std::fmt::Write as _;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
-use super::Found;
 use super::finding::{Finding, compare, spell};
+use super::{Found, heartbeat};
 use crate::cli::advice::advice;
 use crate::cli::connections::{Connections, Limits};
 use crate::cli::exit::Code;
@@ -42,9 +42,18 @@ pub(super) async fn everything(config: &Config) -> Vec<Finding> {
         replications.push(Replication::connect(settings, index, &mut connections).await);
     }
     let control = control_table(config, Arc::new(control.tables()));
-    let (control, replications) = join(control, join_all(replications.iter().map(Replication::probe))).await;
+    let beats = heartbeat::connect(config, &mut connections).await;
+    let (control, (replications, beats)) = join(
+        control,
+        join(
+            join_all(replications.iter().map(Replication::probe)),
+            join_all(beats.iter().map(heartbeat::Table::probe)),
+        ),
+    )
+    .await;
     let mut findings = vec![control];
     findings.extend(replications.into_iter().flatten());
+    findings.extend(beats);
     findings
 }
 
@@ -116,6 +125,9 @@ impl<'a> Replication<'a> {
         let place = Place::new("source table", &settings.table, &settings.endpoint);
         let setting = format!("replications[{}].source", self.index);
         let mut findings = vec![Finding::new(&setting, place, result)];
+        if let Some(found) = heartbeat::in_table(self.settings, source.as_ref()) {
+            findings.push(Finding::new(&format!("replications[{}].heartbeat", self.index), place, found));
+        }
         for (number, (replica, described)) in replicas.into_iter().enumerate() {
             let setting = format!("replications[{}].replicas[{number}]", self.index);
             let place = Place::new("replica table", &replica.table, &replica.endpoint);

@@ -133,6 +133,8 @@ pub(super) mod tests {
             created_unix_ms: 0,
             parked_unix_ms: 1_000,
             retry_wanted: false,
+            shard: None,
+            order: None,
         }
     }
 

@@ -20,13 +20,13 @@ fn unknown_keys_are_named_with_a_suggestion_and_what_is_allowed() {
         &with("[[replications]]", "park_limit = 1"),
         "c.toml:5:1",
         "unknown key `park_limit` in `replications[0]`; it is a key of `replications.replicas`",
-        "allowed: name, start, source, poll, replicas",
+        "allowed: name, start, heartbeat, source, poll, replicas",
     );
     assert_problem(
         &with("[colour]", "red = 1"),
         "c.toml:1:2",
         "unknown key `colour` at the top level",
-        "allowed: control, worker, http, log, lease, replications",
+        "allowed: control, worker, http, log, lease, heartbeat, replications",
     );
 }
 

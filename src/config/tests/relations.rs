@@ -161,3 +161,21 @@ fn relations_are_checked_among_what_could_be_read() {
     ];
     assert_eq!(messages(&errors), expected);
 }
+
+#[test]
+fn heartbeat_tables_are_nobody_elses() {
+    let named = |table: &str, more: &str| {
+        let heartbeat = format!("[heartbeat]\ntable = {table:?}\n{more}\n");
+        format!("{heartbeat}{}", config(&[("a", ORDERS_EU, &[ORDERS_US])]))
+    };
+    for (table, message) in [
+        ("Orders", "table Orders in eu-west-1 has the name of a heartbeat table"),
+        ("arn:aws:dynamodb:eu-west-2:123456789012:table/Beats", "expected a name, no ARN"),
+    ] {
+        let problem = only_problem(&named(table, ""));
+        assert_eq!(problem.path.as_deref(), Some("heartbeat.table"));
+        assert!(problem.message.contains(message), "{problem}");
+        accepted(&named(table, "mode = \"off\""));
+    }
+    accepted(&named("Ord", ""));
+}

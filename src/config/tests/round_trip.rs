@@ -60,27 +60,40 @@ fn poll() -> impl Strategy<Value = Poll> {
 fn replica(number: usize) -> impl Strategy<Value = Replica> {
     let attempt_timeout = duration(*Replica::ATTEMPT_TIMEOUT.start()..=Duration::from_millis(400));
     let sizes = (Replica::BUFFER_BYTES, Replica::BATCHES_IN_FLIGHT, Replica::PARK_LIMIT);
-    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout).prop_map(
-        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout)| Replica {
+    let guard = (proptest::sample::select(&Guard::ALL[..]), "[A-Za-z0-9._:-]{1,40}");
+    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout, guard).prop_map(
+        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout, guard)| Replica {
             name: format!("{name}{number}"),
             table: format!("replica-{number}"),
             endpoint,
             buffer_bytes: NonZeroU64::new(buffer).expect("within the range"),
             batches_in_flight: NonZeroUsize::new(batches as usize).expect("within the range"),
             attempt_timeout,
+            guard: guard.0,
+            guard_attribute: guard.1,
             park_limit,
         },
     )
+}
+
+fn mode() -> impl Strategy<Value = HeartbeatMode> {
+    proptest::sample::select(&HeartbeatMode::ALL[..])
+}
+
+fn heartbeat() -> impl Strategy<Value = Heartbeat> {
+    (mode(), duration(Heartbeat::INTERVAL), "heartbeat[a-z]{0,5}", Heartbeat::KEYS)
+        .prop_map(|(mode, interval, table, keys)| Heartbeat { mode, interval, table, keys })
 }
 
 fn replication(number: usize) -> impl Strategy<Value = Replication> {
     let replicas = (1..=3_usize)
         .prop_flat_map(move |count| (0..count).map(|index| replica(10 * number + index)).collect::<Vec<_>>());
     let url = option::of("https?://[a-z0-9]{1,9}");
-    ("[A-Za-z0-9._-]{1,40}", start(), endpoint(), url, poll(), replicas).prop_map(
-        move |(name, start, endpoint, streams_endpoint_url, poll, replicas)| Replication {
+    ("[A-Za-z0-9._-]{1,40}", start(), mode(), endpoint(), url, poll(), replicas).prop_map(
+        move |(name, start, heartbeat, endpoint, streams_endpoint_url, poll, replicas)| Replication {
             name: format!("{name}{number}"),
             start,
+            heartbeat,
             source: Source { table: format!("source-{number}"), endpoint, streams_endpoint_url },
             poll,
             replicas,
@@ -101,6 +114,7 @@ prop_compose! {
         filter in "(info|debug,[a-z]{1,9}=trace|[a-z]{1,9}\\[span\\{field=\"x\"\\}\\]=warn)",
         duration in duration(Duration::from_secs(2)..=*Lease::DURATION.end()),
         share in 5_u32..=20,
+        heartbeat in heartbeat(),
         replications in (1..=3_usize).prop_flat_map(|count| (0..count).map(replication).collect::<Vec<_>>()),
     ) -> Config {
         Config {
@@ -112,6 +126,7 @@ prop_compose! {
                 duration,
                 checkpoint_interval: (duration / share).min(*Lease::CHECKPOINT_INTERVAL.end()),
             },
+            heartbeat,
             replications,
         }
     }

@@ -13,7 +13,7 @@ invalid configuration
   |
 1 | [controll]
   |  ^^^^^^^^ unknown key `controll` at the top level; did you mean `control`?
-  = allowed: control, worker, http, log, lease, replications
+  = allowed: control, worker, http, log, lease, heartbeat, replications
 
  --> c.toml:5:13
   |

@@ -24,7 +24,22 @@ fn defaults_fill_what_is_not_written() {
     assert_eq!(replica.buffer_bytes.get(), 32 << 20);
     assert_eq!(replica.batches_in_flight.get(), 32);
     assert_eq!(replica.attempt_timeout, Duration::from_secs(4));
+    assert_eq!((replica.guard, replica.guard_attribute.as_str()), (Guard::None, "dynamirror:sequence"));
     assert_eq!(replica.park_limit, 1000);
+}
+
+#[test]
+fn a_guard_is_one_of_two_and_its_attribute_needs_no_escapes() {
+    let replica = &accepted(&with(REPLICA, "guard = \"sequence\"\nguard_attribute = \"m\"")).replications[0]
+        .replicas[0];
+    assert_eq!((replica.guard, replica.guard_attribute.as_str()), (Guard::Sequence, "m"));
+    let wrong = "expected \"none\" or \"sequence\", found \"version\"";
+    assert_problem(&with(REPLICA, "guard = \"version\""), "c.toml:12:9", wrong, "");
+    for name in ["", "a/b", "\u{e4}", "a b"] {
+        let message = format!("{name:?} cannot be a guard's attribute");
+        let text = with(REPLICA, &format!("guard_attribute = {name:?}"));
+        assert_problem(&text, "c.toml:12:19", &message, "each a letter, a digit");
+    }
 }
 
 #[test]
@@ -210,4 +225,21 @@ fn roles_have_arns_and_external_ids_have_roles() {
 fn empty_text_is_refused() {
     assert_problem(&with(SOURCE, "profile = \" \""), "c.toml:8:11", "must not be empty", "");
     assert_problem(&with("[log]", "filter = \"\""), "c.toml:2:10", "must not be empty", "");
+}
+
+#[test]
+fn heartbeats_of_a_source_are_as_all_others_unless_it_says_otherwise() {
+    let mode = |text: &str| accepted(text).replications[0].heartbeat;
+    assert_eq!(mode(MINIMAL), HeartbeatMode::Dedicated);
+    let off = with("[heartbeat]", "mode = \"off\"");
+    assert_eq!(mode(&off), HeartbeatMode::Off);
+    let own =
+        format!("[heartbeat]\nmode = \"off\"\n{}", with("[[replications]]", "heartbeat = \"in-table\""));
+    assert_eq!(mode(&own), HeartbeatMode::InTable);
+    assert_problem(
+        &with("[heartbeat]", "mode = \"on\""),
+        "c.toml:2:8",
+        "expected \"off\", \"dedicated\" or \"in-table\", found \"on\"",
+        "",
+    );
 }

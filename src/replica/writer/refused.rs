@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -12,10 +12,9 @@ use super::super::Gauges;
 use super::super::parked::{self, Entry};
 use super::{Done, Writer};
 use crate::backoff::Backoff;
-use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::dynamo;
-use crate::lane::{Batch, Delivery, Lot};
+use crate::lane::{Batch, Delivery};
 use crate::lease::Fence;
 
 impl Writer {
@@ -29,10 +28,11 @@ impl Writer {
         let (parked, gauges, clock) =
             (self.parts.parked.clone(), Arc::clone(&self.parts.gauges), self.parts.clock);
         let fence = self.queue.fence(&batch).cloned();
+        let draft = parked.draft(change, &refusal, self.queue.shard(&batch));
         self.under_way.push(Box::pin(async move {
             let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
-                match parked.park(&batch.changes[0], &refusal, earlier.as_ref()).await {
+                match parked.keep(&draft, earlier.as_ref()).await {
                     Ok(entry) => return Done::Parked { batch, entry },
                     Err(error) if retries.wait(&error).await => {}
                     Err(_) => return Done::GivenUp { batch, parking: true },
@@ -139,10 +139,7 @@ impl Writer {
         if !is_newest || self.queue.holds(&entry.key) {
             return;
         }
-        let (acks, _nobody) = mpsc::unbounded_channel();
-        let room = Budget::new(0).try_reserve(0);
-        let reservation = room.expect("nothing of it is taken");
-        let lot = Lot { number: 0, replica: 0, fence: self.parts.fence.clone(), acks, reservation };
+        let Some(lot) = (self.parts.retry_lot)(entry.shard.as_ref()) else { return };
         self.parts.gauges.routed(1, 0);
         self.queue.push(Delivery { changes: vec![change], lot });
     }

@@ -232,7 +232,7 @@ impl Running {
             })
             .collect();
         for mut row in expiring {
-            match self.leases.release(&mut row).await {
+            match self.leases.amend(&mut row).await {
                 Ok(lease::Renewal::Done) => drop(self.rows.insert(row.shard.clone(), row)),
                 Ok(lease::Renewal::Lost) => {}
                 Err(error) => return warn!(%error, "row of an ended shard cannot be marked"),

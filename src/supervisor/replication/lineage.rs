@@ -121,26 +121,23 @@ impl Running {
     /// Makes rows for shards that have none, parents before their children: whoever sees the row of a child sees that
     /// of its parent. Says whether all have one now.
     pub(super) async fn track(&mut self, shards: Vec<ShardId>) -> bool {
-        let now_unix_ms = self.setup.clock.unix_ms();
-        let wanted = self.wanted();
-        let new_row = |shard: &Shard| {
-            let row = self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms);
-            wanted.obeyed(&row, &self.rows, true).unwrap_or(row)
-        };
-        let mut missing: Vec<_> = shards
-            .iter()
-            .filter(|shard| !self.rows.contains_key(*shard))
-            .filter_map(|shard| self.lineage.get(shard))
-            .map(new_row)
-            .collect();
+        let (now_unix_ms, wanted) = (self.setup.clock.unix_ms(), self.wanted());
+        let mut missing: Vec<_> = shards.into_iter().filter(|shard| !self.rows.contains_key(shard)).collect();
         while !missing.is_empty() {
-            let open: HashSet<_> = missing.iter().map(|row| row.shard.clone()).collect();
-            let waits = |row: &Row| row.parent.as_ref().is_some_and(|parent| open.contains(parent));
-            let (later, next): (Vec<_>, Vec<_>) = missing.into_iter().partition(waits);
-            if !self.create(next).await {
+            let open: HashSet<_> = missing.iter().cloned().collect();
+            let listed = missing.into_iter().filter_map(|shard| self.lineage.get(&shard));
+            let waits = |shard: &&Shard| shard.parent.as_ref().is_some_and(|parent| open.contains(parent));
+            let (later, next): (Vec<_>, Vec<_>) = listed.partition(waits);
+            // A child starts where the row of its parent says, so that one must be there first.
+            let new_row = |shard: &Shard| {
+                let row = self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms);
+                wanted.obeyed(&row, &self.rows, true).unwrap_or(row)
+            };
+            let rows = next.into_iter().map(new_row).collect();
+            missing = later.into_iter().map(|shard| shard.id.clone()).collect();
+            if !self.create(rows).await {
                 return false;
             }
-            missing = later;
         }
         true
     }
@@ -232,7 +229,7 @@ impl Running {
         self.metrics.gap_found();
         let mut row = self.rows[shard].clone();
         row.state = State::Gap { reason, found_unix_ms: self.setup.clock.unix_ms() };
-        match self.leases.release(&mut row).await {
+        match self.leases.amend(&mut row).await {
             Ok(lease::Renewal::Done) => drop(self.rows.insert(shard.clone(), row)),
             Ok(lease::Renewal::Lost) => {}
             Err(error) => warn!(%error, "gap cannot be written"),

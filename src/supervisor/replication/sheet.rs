@@ -211,6 +211,7 @@ impl Running {
             ledger: Ledger {
                 read: counts.read,
                 applied: counts.settled.put + counts.settled.deleted,
+                stale: counts.settled.stale,
                 coalesced: counts.settled.coalesced,
                 filtered: counts.filtered,
                 parked: counts.settled.parked,

@@ -12,6 +12,7 @@ use crate::control;
 use crate::dynamo::{self, Condition, RowKey, StreamArn};
 use crate::fault::{Stage, advice};
 use crate::item::Value;
+use crate::lane::Lot;
 use crate::lease::{Fence, Leases, Row};
 use crate::replica::parked::{self, Parked};
 use crate::replica::{self, Gauges, Writer};
@@ -44,6 +45,8 @@ pub(super) enum Failure {
     NoStream(String),
     #[error("write to replica table `{table}`: its key is {found}, the source's is {expected}")]
     Key { table: String, expected: String, found: String },
+    #[error("guard replica table `{table}` by its attribute `{attribute}`: it is part of the key")]
+    Guard { table: String, attribute: String },
     #[error(transparent)]
     Control(#[from] control::Error),
     #[error(transparent)]
@@ -59,6 +62,7 @@ impl Failure {
             Self::Source { source, .. } => advice(source.fault, Stage::Discover),
             Self::NoStream(_) => "switch it on with both images: `dynamirror init --enable-streams`",
             Self::Key { .. } => "a replica needs the source's key schema: name another table",
+            Self::Guard { .. } => "give the replica another guard_attribute",
             Self::Control(control::Error::Call { source, .. }) => advice(source.fault, Stage::Control),
             Self::Control(_) | Self::Parked(_) => "check that the control table is this fleet's own",
         }
@@ -85,7 +89,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         new: new_replicas(setup).await?,
         start: config.start,
     };
-    let (channels, writers) = writers(setup).await?;
+    let (channels, writers) = writers(setup, &stream.arn).await?;
     let source = Source {
         streams: Arc::clone(&config.source.streams),
         tables: Arc::clone(&config.source.tables),
@@ -112,6 +116,10 @@ async fn check_replica(
             return Ok(());
         }
     };
+    let guard = replica.writer.guard.as_ref();
+    if let Some(guard) = guard.filter(|guard| key.iter().any(|part| part.name == guard.attribute)) {
+        return Err(Failure::Guard { table: table.clone(), attribute: guard.attribute.clone() });
+    }
     if described.key == key {
         return Ok(());
     }
@@ -169,7 +177,7 @@ pub(super) async fn register(setup: &Setup, replicas: &BTreeSet<String>) -> Resu
     Ok(())
 }
 
-async fn writers(setup: &Setup) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
+async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
     let mut channels = Vec::new();
     let mut writers = Tasks::new();
     for replica in &setup.config.replicas {
@@ -184,7 +192,10 @@ async fn writers(setup: &Setup) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
             parked: Parked::new(setup.control.clone(), name, &replica.name, setup.clock),
             inbox: receiver,
             reloads: asked,
-            fence: retries.clone(),
+            retry_lot: {
+                let fence = retries.clone();
+                Arc::new(move |shard: Option<&ShardId>| Some(Lot::unheard(shard.cloned(), fence.clone())))
+            },
             gauges: Arc::clone(&gauges),
             clock: setup.clock,
             metrics: setup.metrics.replica(name, table, &replica.name),
@@ -192,7 +203,16 @@ async fn writers(setup: &Setup) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
         let span = info_span!("replica", replica = replica.name);
         writers.spawn(span, writer.await?.run());
         let budget = Budget::new(replica.buffer_bytes);
-        channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges, retries });
+        let stream = replica.writer.guard.is_some().then(|| stream.order());
+        channels.push(Channel {
+            replica: replica.name.clone(),
+            inbox,
+            reloads,
+            budget,
+            gauges,
+            retries,
+            stream,
+        });
     }
     Ok((channels, writers))
 }

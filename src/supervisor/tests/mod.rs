@@ -1,5 +1,6 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
+mod coordinator;
 mod desired;
 mod fleet;
 mod isolation;
@@ -66,6 +67,7 @@ impl World {
                 batches_in_flight: 4,
                 attempt_timeout: attempt,
                 settle: attempt,
+                guard: None,
                 park_limit: 10,
             },
         };
@@ -93,6 +95,7 @@ impl World {
                 source,
                 replicas: self.replicas.iter().map(replica).collect(),
             }],
+            heartbeat: heartbeat::Config::default(),
         }
     }
 

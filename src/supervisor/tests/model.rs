@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::change::Change;
 use crate::dynamo::{
-    self, Condition, Describe, Fetched, Future, Iterator, KeyAttribute, Listing, Outcome, Page, RowKey, Rows,
-    StreamArn, Streams, Table, TableStream, Tables, Written,
+    self, Condition, Describe, Fetched, Future, Guard, Guarded, Iterator, KeyAttribute, Listing, Outcome,
+    Page, RowKey, Rows, StreamArn, Streams, Table, TableStream, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -66,15 +66,20 @@ impl Model {
 
     /// The same, made at this time.
     pub(super) fn put_at(&self, shard: &str, key: &str, version: u64, created_unix_ms: i64) {
+        let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
+        self.push(shard, self::key(key), Item::from_json(Bytes::from(item)), created_unix_ms);
+    }
+
+    /// Writes an item, as the next record of `shard`.
+    pub(super) fn push(&self, shard: &str, key: Key, item: Item, created_unix_ms: i64) {
         let mut state = self.state();
         state.sequence += 1;
-        let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
         let record = Record {
             kind: Kind::Modify,
-            key: self::key(key),
+            key,
             sequence: (1_000 + state.sequence).to_string().parse().expect("a number"),
             created_unix_ms,
-            image: Some(Item::from_json(Bytes::from(item))),
+            image: Some(item),
             by_ttl: false,
         };
         let held = state.shards.get_mut(&shard.into()).expect("a shard of the model");
@@ -244,6 +249,15 @@ impl Tables for Model {
     }
 
     fn write<'a>(&'a self, _table: &'a str, _changes: &'a [Change]) -> Future<'a, Written> {
+        unreachable!("a source is never written to")
+    }
+
+    fn write_guarded<'a>(
+        &'a self,
+        _table: &'a str,
+        _change: &'a Change,
+        _guard: &'a Guard,
+    ) -> Future<'a, Guarded> {
         unreachable!("a source is never written to")
     }
 

@@ -1,0 +1,153 @@
+//! How far the whole fleet is, and which shards nobody reads: plain decisions from the rows of the control table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::checkpoint::Checkpoint;
+use crate::lease::{Row, State};
+use crate::shard::ShardId;
+use crate::telemetry::FleetShards;
+
+/// A replication as its rows show it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// What is done with its shards.
+    pub(super) shards: FleetShards,
+    /// For each replica asked for, in that order, what is proven to be in it.
+    pub(super) watermarks: Vec<Option<Watermark>>,
+}
+
+/// Every change of the source made up to here is in a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Watermark {
+    pub(super) through_unix_ms: i64,
+    /// What shows it, for the shard that is furthest behind.
+    pub(super) proof: Proof,
+}
+
+/// What shows that nothing older is missing; the weaker first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Proof {
+    /// A few empty polls in a row, which the service may answer although records follow.
+    EmptyPolls,
+    /// A record that was applied, or a silence so long that no record can follow it.
+    Records,
+}
+
+/// Which holders of leases still renew them, by this worker's own clock.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    seen: BTreeMap<ShardId, (i64, Instant)>,
+}
+
+/// Rows with the means to find a parent.
+struct Rows<'a> {
+    by_shard: BTreeMap<&'a ShardId, &'a Row>,
+    with_children: BTreeSet<&'a ShardId>,
+}
+
+/// What `rows`, all of one replication, say about `replicas`. `silent` are the shards whose holder does not renew.
+pub(super) fn view(rows: &[Row], replicas: &[&str], silent: &BTreeSet<ShardId>) -> View {
+    let known = Rows::new(rows);
+    let mut shards = FleetShards::default();
+    for row in rows {
+        let is_held = row.owner.is_some() && !silent.contains(&row.shard);
+        let count = if replicas.iter().all(|replica| row.is_done_for(replica)) {
+            &mut shards.ended
+        } else if matches!(row.state, State::Gap { .. }) || !row.gaps.is_empty() {
+            &mut shards.gap
+        } else if is_held {
+            &mut shards.owned
+        } else if replicas.iter().any(|replica| known.can_be_read(row, replica)) {
+            &mut shards.unowned
+        } else {
+            &mut shards.waiting
+        };
+        *count += 1;
+    }
+    let watermarks = replicas.iter().map(|replica| known.watermark(replica)).collect();
+    View { shards, watermarks }
+}
+
+// === impl Pulse ===
+
+impl Pulse {
+    /// The shards of `rows`, as they were read at `now`, whose holder's counter stood still for longer than `duration`.
+    pub(super) fn silent(&mut self, rows: &[Row], duration: Duration, now: Instant) -> BTreeSet<ShardId> {
+        let mut seen = BTreeMap::new();
+        let mut silent = BTreeSet::new();
+        for row in rows.iter().filter(|row| row.owner.is_some()) {
+            let since = match self.seen.get(&row.shard) {
+                Some((counter, since)) if *counter == row.counter => *since,
+                _ => now,
+            };
+            if now.duration_since(since) > duration {
+                silent.insert(row.shard.clone());
+            }
+            seen.insert(row.shard.clone(), (row.counter, since));
+        }
+        self.seen = seen;
+        silent
+    }
+}
+
+// === impl Rows ===
+
+impl<'a> Rows<'a> {
+    fn new(rows: &'a [Row]) -> Self {
+        Self {
+            by_shard: rows.iter().map(|row| (&row.shard, row)).collect(),
+            with_children: rows.iter().filter_map(|row| row.parent.as_ref()).collect(),
+        }
+    }
+
+    /// Whether `replica` needs the row's shard, and has all of its parent. A parent without a row was never tracked.
+    fn can_be_read(&self, row: &Row, replica: &str) -> bool {
+        !row.is_done_for(replica) && self.parent(row).is_none_or(|parent| parent.is_done_for(replica))
+    }
+
+    fn parent(&self, row: &Row) -> Option<&'a Row> {
+        self.by_shard.get(row.parent.as_ref()?).copied()
+    }
+
+    /// The least of all shards that the replica does not have all of, whoever holds them, but for those that wait for
+    /// their parents. A shard that ended counts until its child has a row, because what the child holds comes after it.
+    fn watermark(&self, replica: &str) -> Option<Watermark> {
+        let mut least: Option<Watermark> = None;
+        for row in self.by_shard.values() {
+            let proven = if self.can_be_read(row, replica) {
+                // One shard of which nothing is known leaves nothing proven.
+                self.proven(row, replica)?
+            } else if row.is_done_for(replica) && !self.with_children.contains(&row.shard) {
+                // A shard that ended before the replica's start has no time, and nothing that the replica wants.
+                let Some(proven) = self.proven(row, replica) else { continue };
+                proven
+            } else {
+                continue;
+            };
+            least = Some(least.map_or(proven, |least| least.min(proven)));
+        }
+        least
+    }
+
+    /// What a row proves by itself, or by its parent's end: all of its records are newer than that.
+    fn proven(&self, row: &Row, replica: &str) -> Option<Watermark> {
+        let of = |row: &Row| row.checkpoints.get(replica).and_then(proven);
+        let inherited = self.parent(row).filter(|parent| parent.is_done_for(replica)).and_then(of);
+        of(row).max(inherited)
+    }
+}
+
+fn proven(checkpoint: &Checkpoint) -> Option<Watermark> {
+    let through_unix_ms = checkpoint.applied_through_unix_ms?;
+    let proof = match through_unix_ms <= checkpoint.read_through_unix_ms {
+        true => Proof::Records,
+        false => Proof::EmptyPolls,
+    };
+    Some(Watermark { through_unix_ms, proof })
+}
+
+#[cfg(test)]
+mod tests;
