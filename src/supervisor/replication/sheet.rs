@@ -88,6 +88,7 @@ impl Running {
                 .error
                 .clone()
                 .or_else(|| self.control_error.clone())
+                .or_else(|| self.wishes_unknown())
                 .or_else(|| self.reading_trouble()),
             replicas,
             ..empty(&self.setup.config)
@@ -153,6 +154,12 @@ impl Running {
         let is_read = |live: &&Live| live.orders.borrow().values().any(Order::runs);
         let polled = |live: &Live| live.reading.last_poll_unix_ms().unwrap_or(0).max(live.started_unix_ms);
         self.live.values().filter(is_read).map(polled).min()
+    }
+
+    /// Until it is known whether a replica is to pause, nothing is written to any.
+    fn wishes_unknown(&self) -> Option<String> {
+        let unknown = self.setup.wishes.borrow().is_none();
+        unknown.then(|| "what people want of replicas cannot be read from the control table".to_owned())
     }
 
     fn reading_trouble(&self) -> Option<String> {
