@@ -8,6 +8,7 @@ mod guard;
 mod heartbeats;
 mod layers;
 mod leases;
+mod orders;
 mod outages;
 mod parked;
 mod process;

@@ -1,7 +1,9 @@
 //! What to do with each shard: plain decisions from the rows of the control table and the lineage of the stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::desired::{Sought, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::dynamo::StreamArn;
 use crate::lease::{Row, State};
@@ -47,10 +49,14 @@ pub(super) enum Standing {
 pub(super) type Orders = BTreeMap<String, Order>;
 
 /// What the task of a shard may do for one replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
     /// Reads nothing for it.
     Hold,
+    /// Reads nothing for it, and keeps the lease, because there will be more to read.
+    Pause,
+    /// Reads nothing more for it, settles what was read, and puts it where the seek wants it.
+    Seek(Arc<Sought>),
     /// Reads for it.
     Run {
         /// What was reached in the parent, where that is known.
@@ -62,8 +68,16 @@ pub(super) enum Order {
 
 impl Order {
     /// Whether it may be read for the replica.
-    pub(super) fn runs(self) -> bool {
+    pub(super) fn runs(&self) -> bool {
         matches!(self, Self::Run { .. })
+    }
+
+    /// The number of the seek that is to be obeyed.
+    pub(super) fn epoch(&self) -> Option<i64> {
+        match self {
+            Self::Seek(sought) => Some(sought.seek.epoch),
+            Self::Hold | Self::Pause | Self::Run { .. } => None,
+        }
     }
 }
 
@@ -196,11 +210,23 @@ impl Replicas {
         if may_start { Standing::Ready } else { Standing::Waiting }
     }
 
-    /// What the task of `row`'s shard may do.
-    pub(super) fn orders(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, lineage: &Lineage) -> Orders {
-        let order = |replica: &String| match self.standing_of(replica, row, rows, lineage) {
-            Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
-            Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
+    /// What the task of `row`'s shard may do, as far as `wanted` lets it.
+    pub(super) fn orders(
+        &self,
+        wanted: &Wanted,
+        row: &Row,
+        rows: &BTreeMap<ShardId, Row>,
+        lineage: &Lineage,
+    ) -> Orders {
+        let order = |replica: &String| {
+            if let Some(sought) = wanted.sought(row, replica, rows, lineage) {
+                return Order::Seek(Arc::new(sought));
+            }
+            match self.standing_of(replica, row, rows, lineage) {
+                Standing::Ready if !wanted.runs(replica) => Order::Pause,
+                Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
+                Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
+            }
         };
         self.names.iter().map(|replica| (replica.clone(), order(replica))).collect()
     }
@@ -246,6 +272,7 @@ fn parents_end<'a>(row: &Row, replica: &str, rows: &'a BTreeMap<ShardId, Row>) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::desired::Wish;
     use super::*;
 
     fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {
@@ -261,6 +288,12 @@ mod tests {
         replicas.new_row(shard, &"arn".into(), &BTreeMap::new(), 5_000)
     }
 
+    /// Nobody wants anything of any replica but that it runs.
+    fn free(replicas: &Replicas) -> Wanted {
+        let wishes = replicas.names.iter().map(|name| (name.clone(), Wish::default()));
+        Wanted::new(wishes.collect(), &BTreeMap::new())
+    }
+
     fn end(row: &mut Row, replica: &str) {
         row.checkpoints.insert(
             replica.to_owned(),
@@ -268,6 +301,7 @@ mod tests {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
                 read_through_unix_ms: 3_000,
+                epoch: 0,
             },
         );
     }
@@ -297,7 +331,7 @@ mod tests {
             end(&mut parent, replica);
             rows.insert(parent.shard.clone(), parent.clone());
             assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), Standing::Ready);
-            let orders = replicas.orders(&child, &rows, &Lineage::new());
+            let orders = replicas.orders(&free(&replicas), &child, &rows, &Lineage::new());
             assert_eq!(["a", "b"].map(|replica| orders[replica].runs()), expected);
             assert_eq!(orders["a"], Order::Run { parent: Some(parent.checkpoints["a"]) });
         }
@@ -372,7 +406,7 @@ mod tests {
         parent.gaps.insert("b".to_owned(), gap);
         assert_eq!(replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()), Standing::Ready);
         let runs = |row: &Row, rows: &BTreeMap<ShardId, Row>| {
-            let orders = replicas.orders(row, rows, &Lineage::new());
+            let orders = replicas.orders(&free(&replicas), row, rows, &Lineage::new());
             ["a", "b"].map(|replica| orders[replica].runs())
         };
         assert_eq!(runs(&parent, &BTreeMap::new()), [true, false]);
@@ -390,7 +424,7 @@ mod tests {
         end(&mut parent, "a");
         let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
         let child = row(&both, &shard("c", Some("p"), false));
-        let orders = both.orders(&child, &rows, &Lineage::new());
+        let orders = both.orders(&free(&both), &child, &rows, &Lineage::new());
         assert!(orders["a"].runs() && !orders["b"].runs());
     }
 

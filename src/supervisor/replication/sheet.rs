@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Running, SHOW_INTERVAL};
 use crate::lease::Row;
-use crate::supervisor::plan::Standing;
+use crate::supervisor::plan::{Order, Standing};
 use crate::supervisor::shard::Live;
 use crate::supervisor::status::{self, Gap, Ledger, Shards};
 use crate::telemetry;
@@ -88,6 +88,7 @@ impl Running {
                 .error
                 .clone()
                 .or_else(|| self.control_error.clone())
+                .or_else(|| self.wishes_unknown())
                 .or_else(|| self.reading_trouble()),
             replicas,
             ..empty(&self.setup.config)
@@ -97,11 +98,15 @@ impl Running {
 
     fn permit_retries(&self, shards: &Shards) {
         let until = Instant::now() + 2 * SHOW_INTERVAL;
-        let holds_all = shards.elsewhere == 0 && shards.unowned == 0;
-        if holds_all && !self.live.is_empty() && self.live.values().all(|live| live.fence.is_open(until)) {
-            self.fence.open_until(until);
-        } else {
-            self.fence.revoke();
+        let holds_all = shards.elsewhere == 0 && shards.unowned == 0 && !self.live.is_empty();
+        let may_write = holds_all && self.live.values().all(|live| live.fence.is_open(until));
+        let wanted = self.wanted();
+        for channel in &self.channels {
+            if may_write && wanted.runs(&channel.replica) {
+                channel.retries.open_until(until);
+            } else {
+                channel.retries.revoke();
+            }
         }
     }
 
@@ -124,30 +129,37 @@ impl Running {
     }
 
     fn gaps(&self) -> Vec<Gap> {
+        let advice = format!(
+            "replicas miss changes of this shard: `dynamirror seek {} --to trim_horizon` reads what the stream still \
+             has of it and gives up the rest; verify or copy them then",
+            self.setup.config.name
+        );
         let gaps = |row: &Row| {
-            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| {
-                Gap {
+            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| Gap {
                 shard: Some(row.shard.to_string()),
                 reason: match replica {
                     Some(replica) => format!("replica `{replica}`: {}", gap.reason),
                     None => gap.reason,
                 },
-                advice: "replicas miss changes of this shard: verify or copy them anew, then start the replication \
-                         under a new name"
-                    .to_owned(),
+                advice: advice.clone(),
                 found_unix_ms: gap.found_unix_ms,
-            }
             };
             row.all_gaps().into_iter().map(gap).collect::<Vec<_>>()
         };
         self.stream_gap.iter().cloned().chain(self.rows.values().flat_map(gaps)).collect()
     }
 
-    /// A shard that was just started counts from its start.
+    /// Of the shards that are read for somebody. One that was just started counts from its start.
     fn oldest_poll_unix_ms(&self) -> Option<i64> {
-        let polled =
-            self.live.values().map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
-        polled.min()
+        let is_read = |live: &&Live| live.orders.borrow().values().any(Order::runs);
+        let polled = |live: &Live| live.reading.last_poll_unix_ms().unwrap_or(0).max(live.started_unix_ms);
+        self.live.values().filter(is_read).map(polled).min()
+    }
+
+    /// Until it is known whether a replica is to pause, nothing is written to any.
+    fn wishes_unknown(&self) -> Option<String> {
+        let unknown = self.setup.wishes.borrow().is_none();
+        unknown.then(|| "what people want of replicas cannot be read from the control table".to_owned())
     }
 
     fn reading_trouble(&self) -> Option<String> {
@@ -170,6 +182,7 @@ impl Running {
             gauges.unsettled_since_unix_ms().is_some_and(|since| now_unix_ms - since > UNSETTLED_AFTER_MS);
         let detached_shards = self.detached_shards(&channel.replica);
         let state = match through {
+            _ if self.wish(&config.name).is_some_and(|wish| wish.is_paused()) => status::State::Paused,
             _ if fails || stuck => status::State::Stalled,
             None => status::State::Starting,
             Some(_) if detached_shards > 0 => status::State::CatchingUp,
@@ -183,6 +196,7 @@ impl Running {
             status::State::CatchingUp => telemetry::State::CatchingUp,
             status::State::Streaming => telemetry::State::Streaming,
             status::State::Stalled => telemetry::State::Stalled,
+            status::State::Paused => telemetry::State::Paused,
         });
         metrics.set_parked_keys(gauges.parked_keys());
         let (used, limit) = (channel.budget.used_bytes() as u64, channel.budget.limit_bytes() as u64);

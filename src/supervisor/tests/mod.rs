@@ -1,6 +1,7 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
 mod coordinator;
+mod desired;
 mod fleet;
 mod isolation;
 mod model;
