@@ -1,5 +1,6 @@
 //! What a replication shows of itself: in the status and in the metrics.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
@@ -235,20 +236,31 @@ impl Running {
         self.live.values().filter(is_detached).count() as u64
     }
 
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. With
-    /// none of them, as between a shard's end and its children's start, it stays what it was.
+    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
+    /// that ended counts until a child of it is known, because what the child holds comes after it. With none of them it
+    /// stays what it was; as it does when the stream was replaced, because what the old one still holds is not read.
     fn applied_through_unix_ms(&mut self, index: usize) -> Option<i64> {
+        if self.stream_gap.is_some() {
+            return self.applied_through[index];
+        }
         let replica = &self.channels[index].replica;
+        let with_children: BTreeSet<_> = self.rows.values().filter_map(|row| row.parent.as_ref()).collect();
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
-            let standing = self.replicas.standing_of(replica, row, &self.rows, &self.lineage);
-            let waits = standing == Standing::Waiting;
-            let Some(checkpoint) = row.checkpoints.get(replica).filter(|it| !it.position.is_end() && !waits)
-            else {
+            let Some(checkpoint) = row.checkpoints.get(replica) else { continue };
+            let through = if checkpoint.position.is_end() {
+                // Once it may expire, its children were there. One that ended before the replica's start has no time.
+                let was_last = row.expires_unix_s.is_none() && !with_children.contains(&row.shard);
+                let Some(through) = checkpoint.applied_through_unix_ms.filter(|_| was_last) else { continue };
+                Some(through)
+            } else if self.replicas.standing_of(replica, row, &self.rows, &self.lineage) == Standing::Waiting
+            {
                 continue;
+            } else {
+                let live = self.live.get(&row.shard);
+                let live = live.and_then(|live| live.seen(replica)?.applied_through.get());
+                live.or(checkpoint.applied_through_unix_ms)
             };
-            let live = self.live.get(&row.shard).and_then(|live| live.seen(replica)?.applied_through.get());
-            let through = live.or(checkpoint.applied_through_unix_ms);
             least = Some(least.map_or(through, |least| least.min(through)));
         }
         if let Some(least) = least {

@@ -289,6 +289,22 @@ async fn lag_grows_while_a_replica_is_down_and_ends_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_ended_holds_the_lag_until_its_child_is_found() {
+    let world = World::new(&["a", "c"]);
+    let worker = world.worker("w").await;
+    let lag = |status: &status::Status| status.replications[0].replicas[0].lag_seconds;
+    worker.until("idle time is proven", |status| lag(status).is_some_and(|lag| lag < 15.0)).await;
+    // Its child is not listed yet, and what is written to it meanwhile is not known to be applied.
+    world.source.close("a", &[]);
+    worker.until("it ended", |status| status.replications[0].shards.ended == 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let status = worker.board.status();
+    assert!(lag(&status) > Some(50.0), "{:?}", lag(&status));
+    world.source.close("a", &["b"]);
+    worker.until("the child proves it", |status| lag(status).is_some_and(|lag| lag < 15.0)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_given_up_is_read_again_although_the_lease_was_kept() {
     let world = World::new(&["a"]);
     let _worker = world.worker("w").await;
