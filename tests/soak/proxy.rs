@@ -1,0 +1,282 @@
+//! A link between one process and one server, which a test can cut.
+//!
+//! ```text
+//!  process ──> Link (loopback port) ── whole requests ──> emulator
+//!                │  Refused: connections are reset          └── answers, as they come
+//!                └── Stalled: held, and let go when nobody waits for them any more
+//! ```
+//!
+//! Requests pass whole, so that one which its sender has given up while the link was stalled never arrives: what a
+//! network does once the sender's system stops sending a closed connection's data again. Each write that passes is
+//! noted with the process that sent it, before it is sent on.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dynamirror::clock::Clock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::support::beside;
+
+/// Requests here are small; one that is larger than the service takes is a mistake.
+const LARGEST_HEAD_BYTES: usize = 64 << 10;
+
+/// What becomes of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// They work.
+    Open,
+    /// They are reset, and so are new ones.
+    Refused,
+    /// Nothing passes in either direction.
+    Stalled,
+}
+
+/// A batch that a process sent to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// Which start of the process sent it.
+    pub(crate) start: u32,
+    /// When it had arrived whole, in milliseconds since 1970.
+    pub(crate) at_unix_ms: i64,
+}
+
+/// What the links of one process note: when batches were sent, and in a file, what was in them.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    /// The number of the start that new connections belong to.
+    pub(crate) start: AtomicU32,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    writes: Vec<Write>,
+    bodies: File,
+}
+
+/// A port of its own for one process, which leads to one server.
+pub(crate) struct Link {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    passing: Passing,
+    /// Connections older than this many cuts are reset.
+    cuts: u64,
+}
+
+/// One connection through a link.
+struct Connection {
+    start: u32,
+    state: watch::Receiver<State>,
+    tap: Arc<Tap>,
+}
+
+// === impl Tap ===
+
+impl Tap {
+    /// A tap that notes bodies in a file of this path, a line each: time, number of the start, body.
+    pub(crate) fn new(bodies: &Path) -> Self {
+        let bodies = File::create(bodies).expect("the file can be written");
+        Self { start: AtomicU32::new(0), noted: Mutex::new(Noted { writes: Vec::new(), bodies }) }
+    }
+
+    /// How many writes there were so far.
+    pub(crate) fn len(&self) -> usize {
+        self.noted().writes.len()
+    }
+
+    /// All writes so far.
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        self.noted().writes.clone()
+    }
+
+    fn saw(&self, start: u32, request: &[u8]) {
+        // Operations are named in a header.
+        let (head, body) = request.split_at(head_length(request).unwrap_or(request.len()));
+        if !contains(head, b"BatchWriteItem") {
+            return;
+        }
+        let mut noted = self.noted();
+        let at_unix_ms = Clock::System.unix_ms();
+        noted.writes.push(Write { start, at_unix_ms });
+        let line = format!("{at_unix_ms} {start} {}\n", String::from_utf8_lossy(body));
+        noted.bodies.write_all(line.as_bytes()).expect("the file takes it");
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().expect("nothing panics while holding it")
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Opens a port that leads to the server at `endpoint`, a URL.
+    pub(crate) async fn open(endpoint: &str, tap: Arc<Tap>) -> Self {
+        let server: SocketAddr =
+            endpoint.trim_start_matches("http://").parse().expect("the address of a server on this host");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (state, _) = watch::channel(State { passing: Passing::Open, cuts: 0 });
+        let accepting = beside(accept(listener, server, state.clone(), tap));
+        Self { address, state, accepting }
+    }
+
+    /// Where the process connects to.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Resets all connections that there are.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// From now on.
+    pub(crate) fn set(&self, passing: Passing) {
+        self.state.send_modify(|state| state.passing = passing);
+        if passing == Passing::Refused {
+            self.cut();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Sender<State>, tap: Arc<Tap>) {
+    loop {
+        let (client, _) = listener.accept().await.expect("a listener goes on");
+        if state.borrow().passing == Passing::Refused {
+            reset(&client);
+            continue;
+        }
+        let start = tap.start.load(Ordering::Relaxed);
+        let connection = Connection { start, state: state.subscribe(), tap: Arc::clone(&tap) };
+        beside(connection.run(client, server));
+    }
+}
+
+fn reset(stream: &TcpStream) {
+    // One that cannot be told so is closed all the same.
+    let _ = stream.set_zero_linger();
+}
+
+// === impl Connection ===
+
+impl Connection {
+    async fn run(self, client: TcpStream, server: SocketAddr) {
+        let Ok(server) = TcpStream::connect(server).await else {
+            return reset(&client);
+        };
+        // Small packets at once; without it the connection only is slower.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let mut state = self.state.clone();
+        let cuts = state.borrow().cuts;
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        let is_cut = tokio::select! {
+            biased;
+            _ = state.wait_for(|state| state.cuts != cuts) => true,
+            _ = self.requests(&mut from_client, &mut to_server) => false,
+            _ = self.answers(&mut from_server, &mut to_client) => false,
+        };
+        if is_cut {
+            reset(to_client.as_ref());
+            reset(to_server.as_ref());
+        }
+    }
+
+    async fn requests(&self, client: &mut OwnedReadHalf, server: &mut OwnedWriteHalf) -> io::Result<()> {
+        let mut state = self.state.clone();
+        let (mut read, mut more) = (Vec::new(), [0]);
+        loop {
+            let Some(length) = self.request(client, &mut read).await? else {
+                return Ok(());
+            };
+            tokio::select! {
+                biased;
+                () = flows(&mut state) => {}
+                // Nobody sends a second request on a connection before the first is answered: it hung up.
+                _ = client.peek(&mut more) => return Ok(()),
+            }
+            self.tap.saw(self.start, &read[..length]);
+            server.write_all(&read[..length]).await?;
+            read.drain(..length);
+        }
+    }
+
+    /// Reads until `read` begins with a whole request, and tells its length.
+    async fn request(&self, client: &mut OwnedReadHalf, read: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        loop {
+            if let Some(length) = request_length(read)
+                && length <= read.len()
+            {
+                return Ok(Some(length));
+            }
+            if client.read_buf(read).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn answers(&self, server: &mut OwnedReadHalf, client: &mut OwnedWriteHalf) -> io::Result<()> {
+        let mut state = self.state.clone();
+        let mut read = vec![0; 64 << 10];
+        loop {
+            let length = server.read(&mut read).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            flows(&mut state).await;
+            client.write_all(&read[..length]).await?;
+        }
+    }
+}
+
+/// Waits until the link is not stalled.
+async fn flows(state: &mut watch::Receiver<State>) {
+    // With the link's end, its connections end too.
+    let _ = state.wait_for(|state| state.passing != Passing::Stalled).await;
+}
+
+/// The length of the request that `read` begins with, once its head is there.
+fn request_length(read: &[u8]) -> Option<usize> {
+    let head = head_length(read)?;
+    let text = std::str::from_utf8(&read[..head]).expect("a head is text");
+    let length = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().expect("a number"))
+    };
+    let body = text.lines().find_map(length).unwrap_or(0);
+    Some(head + body)
+}
+
+/// The length of the head that `read` begins with, the empty line included.
+fn head_length(read: &[u8]) -> Option<usize> {
+    const END: &[u8] = b"\r\n\r\n";
+    let found = read.windows(END.len()).position(|window| window == END).map(|at| at + END.len());
+    assert!(found.is_some() || read.len() < LARGEST_HEAD_BYTES, "a head without end");
+    found
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
+}
