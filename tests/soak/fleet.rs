@@ -18,8 +18,11 @@ use crate::support::{World, process, wait};
 /// Short enough that two minutes hold many of them.
 pub(crate) const LEASE: &str = "duration = \"3s\"\ncheckpoint_interval = \"250ms\"";
 
-/// How long [`LEASE`] lasts, and how long a successor settles: as long as one write may take.
-pub(crate) const LEASE_AND_SETTLE_MS: u64 = 3_000 + 500;
+/// How long a successor settles: as long as one write may take.
+pub(crate) const SETTLE_MS: u64 = 500;
+
+/// How long [`LEASE`] lasts, and a successor settles.
+pub(crate) const LEASE_AND_SETTLE_MS: u64 = 3_000 + SETTLE_MS;
 
 /// One place of a fleet, in which one process runs after another.
 pub(crate) struct Slot {
@@ -50,7 +53,7 @@ struct Process {
 impl Slot {
     /// A place without a process. Logs go to `home`.
     pub(crate) async fn new(world: &World, name: &'static str, home: &Path, lease: &str) -> Self {
-        let tap = Arc::new(Tap::new(&home.join(format!("{name}.writes"))));
+        let tap = Arc::new(Tap::new(&writes(home, name)));
         let places: Vec<&Place> =
             [&world.source, &world.control].into_iter().chain(&world.replicas).collect();
         let mut links = Vec::new();
@@ -98,8 +101,8 @@ impl Slot {
         &self.process().worker
     }
 
-    /// Which start it is, counted from 1.
-    pub(crate) fn start_number(&self) -> u32 {
+    /// How many processes were started here.
+    pub(crate) fn starts(&self) -> u32 {
         self.starts
     }
 
@@ -152,13 +155,9 @@ impl Slot {
         lines(&self.process().log).filter(|line| line["message"] == message).collect()
     }
 
-    /// When the process of this start took leases, in milliseconds since 1970, in order.
-    pub(crate) fn taken_unix_ms(&self, start: u32) -> impl Iterator<Item = i64> {
-        let taken = lines(&self.log(start)).filter(|line| line["message"] == "lease taken");
-        taken.map(|line| {
-            let at = line["timestamp"].as_str().expect("lines tell when they were written");
-            at.parse::<jiff::Timestamp>().expect("a time").as_millisecond()
-        })
+    /// Where it is noted what its processes sent.
+    pub(crate) fn writes(&self) -> PathBuf {
+        writes(&self.home, self.name)
     }
 
     /// Where the process of this start logs.
@@ -190,6 +189,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn writes(home: &Path, name: &str) -> PathBuf {
+    home.join(format!("{name}.writes"))
 }
 
 /// The lines of a log that are whole.

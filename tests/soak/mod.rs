@@ -10,13 +10,14 @@
 //!
 //! A [`schedule`] drawn from a seed says what is done to whom. When it is over and the load has ended, everything
 //! written must become durable, both replicas of both tables must equal their sources item by item, the ledgers must
-//! balance, nothing may be missing, and all processes must end with 0. A zombie is watched on top: what it writes
-//! after it woke up and before it took a lease again would land after its successor's writes (I5).
+//! balance, nothing may be missing, no process may have written what another had taken over ([`fencing`], I5), and all
+//! processes must end with 0.
 //!
 //! It is ignored by default, because it takes two minutes and wants the processor for itself; `tests/run` runs it
 //! alone, and `tests/soak/run` for as long as wanted. `DYNAMIRROR_SOAK_SEED` replays a schedule,
 //! `DYNAMIRROR_SOAK_ROUNDS` makes it longer or shorter.
 
+mod fencing;
 mod fleet;
 mod handover;
 mod judge;
@@ -65,7 +66,6 @@ struct Soak {
     home: PathBuf,
     began: Instant,
     asleep: Option<Asleep>,
-    zombies: Vec<Zombie>,
     tally: Tally,
 }
 
@@ -75,14 +75,6 @@ struct Asleep {
     since: Instant,
     /// Writes of the others before.
     writes: usize,
-}
-
-/// A process that was woken up after others had taken its leases.
-struct Zombie {
-    slot: usize,
-    start: u32,
-    woken_unix_ms: i64,
-    slept: Duration,
 }
 
 /// What was done.
@@ -211,7 +203,6 @@ impl Soak {
             home: home.to_owned(),
             began: Instant::now(),
             asleep: None,
-            zombies: Vec::new(),
             tally: Tally::default(),
         }
     }

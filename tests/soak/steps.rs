@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use dynamirror::clock::Clock;
 use tokio::time::{Instant, sleep};
 
 use super::proxy::Passing;
 use super::schedule::{Break, PROCESSES, Step, Timed, Who};
-use super::{Asleep, Soak, Zombie, fleet};
+use super::{Asleep, Soak, fleet};
 use crate::support::wait;
 
 impl Soak {
@@ -57,9 +56,9 @@ impl Soak {
         })
         .await;
         let tap = &self.slots[slot].tap;
-        let before = tap.len();
+        let before = tap.writes();
         // It may have lost its shards meanwhile.
-        let _ = wait::within(Duration::from_secs(2), async || (tap.len() > before).then_some(())).await;
+        let _ = wait::within(Duration::from_secs(2), async || (tap.writes() > before).then_some(())).await;
         self.slots[slot].stop();
         self.say(&format!("stop {} with {held} leases", self.slots[slot].worker()));
         self.asleep = Some(Asleep { slot, since: Instant::now(), writes: self.writes_but(slot) });
@@ -67,7 +66,7 @@ impl Soak {
 
     fn writes_but(&self, slot: usize) -> usize {
         let others = self.slots.iter().enumerate().filter(|(other, _)| *other != slot);
-        others.map(|(_, slot)| slot.tap.len()).sum()
+        others.map(|(_, slot)| slot.tap.writes()).sum()
     }
 
     /// Wakes the one that sleeps once its leases are over, others hold them, and write.
@@ -80,11 +79,8 @@ impl Soak {
         })
         .await;
         sleep(Duration::from_millis(more_ms)).await;
-        let woken_unix_ms = Clock::System.unix_ms();
         self.slots[slot].resume();
-        let (start, slept) = (self.slots[slot].start_number(), since.elapsed());
-        self.say(&format!("wake {worker} after {slept:.1?}"));
-        self.zombies.push(Zombie { slot, start, woken_unix_ms, slept });
+        self.say(&format!("wake {worker} after {:.1?}", since.elapsed()));
         self.tally.zombies += 1;
     }
 
