@@ -6,6 +6,7 @@
 //! metronome's own beat and the pause between two polls.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Every key has made progress within this time when all is well: a beat, a poll of an active shard, a write, and
 /// what a busy machine adds.
 const FRESH: Duration = Duration::from_millis(1_000);
+
+/// After so long a worker that joined has got its share: leases move one after another, a few seconds apart.
+const SHARED: Duration = Duration::from_secs(6);
 
 /// What a planned change of the fleet may cost.
 const PLANNED: Duration = Duration::from_secs(2);
@@ -49,6 +53,7 @@ struct Advances {
 struct Stage {
     world: World,
     slots: Vec<Slot>,
+    home: PathBuf,
     progress: Progress,
     stop: CancellationToken,
 }
@@ -116,7 +121,7 @@ impl Stage {
         let (progress, stop) = (Progress::default(), CancellationToken::new());
         progress.watch(&world);
         beside(metronome(world.source.client.clone(), world.table(), world.shape().clone(), stop.clone()));
-        let mut stage = Self { world, slots, progress, stop };
+        let mut stage = Self { world, slots, home, progress, stop };
         for index in 0..processes {
             stage.start(index).await;
         }
@@ -137,9 +142,9 @@ impl Stage {
         .await;
     }
 
-    /// As [`Stage::steady`], and for as long as a planner may take to move everything.
-    async fn quiet(&self) {
-        sleep(2 * FRESH).await;
+    /// As [`Stage::steady`], but not before `time` has passed: what comes in that time counts.
+    async fn steady_after(&self, time: Duration) {
+        sleep(time).await;
         self.steady().await;
     }
 
@@ -159,6 +164,7 @@ impl Stage {
             slot.terminate();
             assert_eq!(slot.ended().await, Some(0));
         }
+        std::fs::remove_dir_all(&self.home).expect("the logs are there");
     }
 }
 
@@ -194,19 +200,18 @@ async fn a_worker_that_leaves_or_joins_under_load_costs_less_than_two_seconds_of
     for processes in [2, 3] {
         let mut stage = Stage::new("soak-planned", LONG_LEASE, processes).await;
         for _ in 0..3 {
-            stage.quiet().await;
             let index = stage.busiest(processes).await;
             let began = Instant::now();
             stage.slots[index].terminate();
             assert_eq!(stage.slots[index].ended().await, Some(0));
-            stage.quiet().await;
+            stage.steady_after(FRESH).await;
             let left = stage.progress.longest(began);
             let began = Instant::now();
             stage.start(index).await;
-            stage.quiet().await;
+            stage.steady_after(SHARED).await;
             let joined = stage.progress.longest(began);
             println!("{processes} processes: one left, gap {left:.2?}; one joined, gap {joined:.2?}");
-            assert!(left < PLANNED && joined < PLANNED);
+            assert!(left < PLANNED && joined < PLANNED, "{left:?}, {joined:?}");
         }
         stage.end().await;
     }
@@ -220,18 +225,17 @@ async fn a_worker_that_dies_under_load_costs_a_lease_and_its_settling() {
     for processes in [2, 3] {
         let mut stage = Stage::new("soak-killed", fleet::LEASE, processes).await;
         for _ in 0..3 {
-            stage.quiet().await;
             let index = stage.busiest(processes).await;
             let began = Instant::now();
             stage.slots[index].kill();
-            // What was polled before may land now.
-            sleep(FRESH).await;
-            stage.quiet().await;
+            // Until then all may look fresh still.
+            stage.steady_after(2 * FRESH).await;
             let gap = stage.progress.longest(began);
             println!("{processes} processes: one killed, gap {gap:.2?}");
             // A renewal may have been sent a moment before the end, and others look at leases now and then.
             assert!(gap < lease_and_settle + PLANNED, "{gap:?}");
             stage.start(index).await;
+            stage.steady_after(FRESH).await;
         }
         stage.end().await;
     }
