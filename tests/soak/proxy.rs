@@ -188,6 +188,9 @@ impl Connection {
         if is_cut {
             reset(to_client.as_ref());
             reset(to_server.as_ref());
+            // Dropped, they would say an orderly goodbye first.
+            to_client.forget();
+            to_server.forget();
         }
     }
 
@@ -266,4 +269,93 @@ fn head_length(read: &[u8]) -> Option<usize> {
 
 fn contains(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::support::wait;
+
+    /// A server that tells of each request's first line, and answers it.
+    async fn server() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let (arrived, arrivals) = tokio::sync::mpsc::unbounded_channel();
+        beside(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let arrived = arrived.clone();
+                beside(async move {
+                    let mut read = vec![0; 1 << 10];
+                    while let Ok(length @ 1..) = stream.read(&mut read).await {
+                        let text = String::from_utf8_lossy(&read[..length]).into_owned();
+                        // Nobody may listen any more.
+                        let _ = arrived.send(text.lines().next().unwrap_or_default().to_owned());
+                        let _ = stream.write_all(b"answer").await;
+                    }
+                });
+            }
+        });
+        (endpoint, arrivals)
+    }
+
+    async fn link(endpoint: &str) -> (Link, Arc<Tap>, tempfile::TempPath) {
+        let file = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        let tap = Arc::new(Tap::new(&file));
+        (Link::open(endpoint, Arc::clone(&tap)).await, tap, file)
+    }
+
+    async fn ask(link: &Link, what: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(link.address).await.expect("the link listens");
+        let head = format!("{what} / HTTP/1.1\r\nX-Amz-Target: BatchWriteItem\r\nContent-Length: 4\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("it is read");
+        stream.write_all(b"body").await.expect("it is read");
+        stream
+    }
+
+    async fn answer(stream: &mut TcpStream) -> Option<usize> {
+        tokio::time::timeout(wait::PATIENCE, stream.read(&mut [0; 16])).await.expect("an end").ok()
+    }
+
+    #[tokio::test]
+    async fn a_link_passes_requests_and_answers_and_notes_batches() {
+        let (endpoint, mut arrivals) = server().await;
+        let (link, tap, file) = link(&endpoint).await;
+        let mut stream = ask(&link, "ONE").await;
+        assert_eq!(answer(&mut stream).await, Some(6));
+        assert_eq!(arrivals.recv().await.as_deref(), Some("ONE / HTTP/1.1"));
+        assert_eq!(tap.writes(), 1);
+        assert!(std::fs::read_to_string(&file).expect("readable").ends_with(" 0 body\n"));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_cut_resets_what_there_is_and_a_refusing_one_what_comes() {
+        let (endpoint, _arrivals) = server().await;
+        let (link, _tap, _file) = link(&endpoint).await;
+        let mut stream = ask(&link, "ONE").await;
+        assert_eq!(answer(&mut stream).await, Some(6));
+        link.cut();
+        assert_eq!(answer(&mut stream).await, None, "it was not reset");
+        link.set(Passing::Refused);
+        let mut refused = TcpStream::connect(link.address).await.expect("the port is there");
+        assert_eq!(answer(&mut refused).await, None, "it was not reset");
+        link.set(Passing::Open);
+        assert_eq!(answer(&mut ask(&link, "TWO").await).await, Some(6));
+    }
+
+    #[tokio::test]
+    async fn a_stalled_link_keeps_requests_unless_they_are_given_up() {
+        let (endpoint, mut arrivals) = server().await;
+        let (link, tap, _file) = link(&endpoint).await;
+        link.set(Passing::Stalled);
+        drop(ask(&link, "GIVEN-UP").await);
+        let mut kept = ask(&link, "KEPT").await;
+        let early = tokio::time::timeout(Duration::from_millis(100), arrivals.recv());
+        assert!(early.await.is_err(), "it passed a stalled link");
+        link.set(Passing::Open);
+        assert_eq!(answer(&mut kept).await, Some(6));
+        assert_eq!(arrivals.recv().await.as_deref(), Some("KEPT / HTTP/1.1"));
+        assert_eq!(tap.writes(), 1);
+    }
 }
