@@ -148,14 +148,18 @@ impl Stage {
         self.steady().await;
     }
 
-    /// The running process with the most leases.
+    /// The process with the most shards, once all shards are read.
     async fn busiest(&self, processes: usize) -> usize {
-        let mut best = (0, 0);
-        for index in 0..processes {
-            let active = self.slots[index].status().await.replications[0].shards.active;
-            best = best.max((active, index));
-        }
-        best.1
+        let shards = self.world.open_shards().await.len() as u64;
+        wait::until("every shard to be read", async || {
+            let mut active = Vec::new();
+            for slot in &self.slots[..processes] {
+                active.push(slot.status().await.replications[0].shards.active);
+            }
+            let busiest = (0..processes).max_by_key(|index| active[*index]);
+            busiest.filter(|_| active.iter().sum::<u64>() == shards)
+        })
+        .await
     }
 
     async fn end(mut self) {
