@@ -222,7 +222,9 @@ impl Soak {
         for leases in &self.leases {
             for row in leases.load().await.expect("the rows can be read") {
                 if let Some(owner) = row.owner {
-                    *held.entry(owner).or_default() += 1;
+                    // A name may be followed by what tells one run of it from another.
+                    let worker = owner.split('/').next().unwrap_or_default().to_owned();
+                    *held.entry(worker).or_default() += 1;
                 }
             }
         }
