@@ -14,5 +14,6 @@ mod parked;
 mod process;
 mod replicate;
 mod shards;
+mod soak;
 mod starts;
 mod support;
