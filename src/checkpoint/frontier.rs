@@ -55,6 +55,7 @@ impl Frontier {
                 position: lot.position,
                 applied_through_unix_ms: through,
                 read_through_unix_ms: through.unwrap_or(i64::MIN),
+                epoch: self.reached.epoch,
             });
             moved = true;
         }

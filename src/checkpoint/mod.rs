@@ -2,7 +2,8 @@
 //!
 //! Pages of a shard are admitted as *lots*, in their order; each is settled when every change in it is durable
 //! in the replica, in any order. The [`Frontier`] moves over the contiguous settled prefix only, and a
-//! [`Checkpoint`] is what it has reached: all that goes to the control table, and never backwards (I2).
+//! [`Checkpoint`] is what it has reached: all that goes to the control table, and never backwards (I2). Only a seek
+//! moves it elsewhere, and gives it a new *epoch*: progress of one epoch says nothing about another.
 
 mod frontier;
 
@@ -22,6 +23,8 @@ pub struct Checkpoint {
     /// was trimmed before its start was decided and never wanted. It tells a trimmed position that lost nothing from
     /// one that did, so it asks for more than `applied_through`, which a few empty polls move.
     pub read_through_unix_ms: i64,
+    /// The last seek that was obeyed, by its number, which is its time in milliseconds since 1970; zero before the first.
+    pub epoch: i64,
 }
 
 // === impl Checkpoint ===
@@ -35,7 +38,7 @@ impl Checkpoint {
             Position::At { unix_ms } => Some(unix_ms),
             Position::TrimHorizon | Position::After(_) | Position::End => None,
         };
-        Self { position, applied_through_unix_ms, read_through_unix_ms: decided_unix_ms }
+        Self { position, applied_through_unix_ms, read_through_unix_ms: decided_unix_ms, epoch: 0 }
     }
 
     /// Takes over what the end of the parent proves, which was reached at `parent`: all of this shard's records were
@@ -49,8 +52,11 @@ impl Checkpoint {
         self.applied_through_unix_ms = self.applied_through_unix_ms.max(parent.applied_through_unix_ms);
     }
 
-    /// Takes over what `other` has reached beyond this; whatever lies behind is ignored.
+    /// Takes over what `other` has reached beyond this; whatever lies behind is ignored, and all of another epoch.
     pub fn advance(&mut self, other: &Self) {
+        if other.epoch != self.epoch {
+            return;
+        }
         if other.position > self.position {
             self.position = other.position;
         }
@@ -65,7 +71,7 @@ mod tests {
 
     fn at(number: &str, through: Option<i64>) -> Checkpoint {
         let position = Position::After(number.parse().expect("a sequence number"));
-        Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0 }
+        Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0, epoch: 0 }
     }
 
     #[test]
@@ -88,5 +94,12 @@ mod tests {
         assert_eq!(checkpoint, at("100", Some(9)));
         checkpoint.advance(&at("101", None));
         assert_eq!(checkpoint, at("101", Some(9)));
+    }
+
+    #[test]
+    fn progress_from_before_a_seek_does_not_count_after_it() {
+        let mut sought = Checkpoint { epoch: 5, ..at("100", None) };
+        sought.advance(&Checkpoint { epoch: 4, ..at("200", Some(9)) });
+        assert_eq!(sought, Checkpoint { epoch: 5, ..at("100", None) });
     }
 }

@@ -79,6 +79,9 @@ pub enum Failure {
     #[cfg(feature = "emulator")]
     #[error(transparent)]
     Demo(#[from] crate::demo::Error),
+    /// What a command was about to change was changed by somebody else.
+    #[error("{0}: it was changed meanwhile: look again, and repeat the command if it is still wanted")]
+    Changed(String),
     /// Standard output or input.
     #[error("use standard input or output")]
     Stream(#[source] io::Error),
@@ -112,7 +115,9 @@ impl Code {
             Self::Data => "rows of the control table cannot be understood",
             Self::Unavailable => "a service cannot be reached",
             Self::Bug => "a bug in this program",
-            Self::Temporary => "try again: the port is taken, or a drain was cut short (nothing is lost)",
+            Self::Temporary => {
+                "try again: the port is taken, a drain was cut short (nothing is lost), or another was faster"
+            }
             Self::Denied => "credentials are missing, or do not allow it",
             Self::Config => "the configuration, or a table that it names, is wrong",
         }
@@ -197,7 +202,7 @@ impl Failure {
             Self::Call { source, .. } => Code::of_fault(source.fault),
             // The reader has seen enough, as `head` has.
             Self::Stream(error) if error.kind() == io::ErrorKind::BrokenPipe => Code::Success,
-            Self::Stream(_) | Self::Grace(_) => Code::Temporary,
+            Self::Stream(_) | Self::Grace(_) | Self::Changed(_) => Code::Temporary,
         }
     }
 

@@ -15,8 +15,11 @@
 mod advice;
 mod build;
 mod check_config;
+mod choose;
+mod confirm;
 mod connections;
 mod dead_letters;
+mod desired;
 pub mod exit;
 mod fleet;
 mod healthcheck;
@@ -73,6 +76,12 @@ enum Command {
     Status(status::Args),
     /// Ask a worker on this host whether it makes progress.
     Healthcheck(healthcheck::Args),
+    /// Stop writing to a replica, or to all of a replication, until it is resumed.
+    Pause(desired::pause::Args),
+    /// Let what was paused go on where it stopped.
+    Resume(desired::pause::Args),
+    /// Let a replica, or all of a replication, go on from another place in the stream.
+    Seek(desired::seek::Args),
     /// List, show, retry or drop changes that a replica refused.
     DeadLetters(dead_letters::Args),
 }
@@ -114,6 +123,9 @@ fn dispatch(command: Command) -> Result<Code, Failure> {
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Pause(args) => desired::pause::run(&args, desired::pause::Verb::Pause),
+        Command::Resume(args) => desired::pause::run(&args, desired::pause::Verb::Resume),
+        Command::Seek(args) => desired::seek::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
     }
 }

@@ -6,6 +6,7 @@
 //! | `#dynamirror` | `layout` | the version of this layout |
 //! | `#dynamirror` | `coordinator` | the lease of the worker that coordinates the fleet |
 //! | `#workers` | worker id, `/`, digits of the process | a worker that runs: heartbeat, drain, the lease it asks for |
+//! | `#desired` | `<replication>/<replica>` | what people want of a replica: pause, seek (see `supervisor::desired`) |
 //! | replication | `shard/<shard id>` | lease and checkpoints of one shard |
 //! | replication | `replica/<name>` | a replica that was started once |
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |

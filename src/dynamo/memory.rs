@@ -24,6 +24,8 @@ struct State {
     items: BTreeMap<(String, Vec<u8>), Item>,
     /// Every batch that was tried, as the keys in it.
     batches: Vec<Vec<String>>,
+    /// Every item that was put, with its table, in order.
+    puts: Vec<(String, Item)>,
     scripted: VecDeque<Scripted>,
     poison: Option<String>,
     description: Option<Table>,
@@ -114,6 +116,13 @@ impl Memory {
         self.state().batches.clone()
     }
 
+    /// Items that were put into `table`, as JSON text, in order.
+    pub(crate) fn puts(&self, table: &str) -> Vec<String> {
+        let state = self.state();
+        let puts = state.puts.iter().filter(|(of, _)| of == table);
+        puts.map(|(_, item)| format!("{item:?}")).collect()
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no test panics while holding it")
     }
@@ -196,7 +205,10 @@ impl State {
             let _ = index;
             let key = (table.to_owned(), change.key.as_bytes().to_vec());
             match &change.op {
-                Op::Put(item) => drop(self.items.insert(key, item.clone())),
+                Op::Put(item) => {
+                    self.puts.push((table.to_owned(), item.clone()));
+                    self.items.insert(key, item.clone());
+                }
                 Op::Delete => drop(self.items.remove(&key)),
             }
         }

@@ -244,6 +244,9 @@ fn write(checkpoint: &Checkpoint) -> Value {
     if let Some(through) = checkpoint.applied_through_unix_ms {
         set("applied_through_ms", Value::integer(through));
     }
+    if checkpoint.epoch != 0 {
+        set("epoch", Value::integer(checkpoint.epoch));
+    }
     Value::Map(map)
 }
 
@@ -261,6 +264,8 @@ fn read(map: &Attributes) -> Option<Checkpoint> {
         position,
         applied_through_unix_ms: integer("applied_through_ms"),
         read_through_unix_ms: integer("read_through_ms")?,
+        // Absent until the replica is sought for the first time.
+        epoch: integer("epoch").unwrap_or(0),
     })
 }
 
@@ -295,6 +300,17 @@ pub(super) mod tests {
     }
 
     prop_compose! {
+        fn checkpoint()(
+            position in position(),
+            applied_through_unix_ms in prop::option::of(0..i64::MAX),
+            read_through_unix_ms in 0..i64::MAX,
+            epoch in 0..i64::MAX,
+        ) -> Checkpoint {
+            Checkpoint { position, applied_through_unix_ms, read_through_unix_ms, epoch }
+        }
+    }
+
+    prop_compose! {
         pub(crate) fn any_row()(
             shard in "shardId-[0-9]{20}-[0-9a-f]{8}",
             parent in prop::option::of("shardId-[0-9]{20}-[0-9a-f]{8}"),
@@ -307,16 +323,10 @@ pub(super) mod tests {
                 Just(State::Ended),
                 ("\\PC{0,20}", 0..i64::MAX).prop_map(|(reason, found_unix_ms)| State::Gap { reason, found_unix_ms }),
             ],
-            checkpoints in prop::collection::btree_map("[a-z]{1,8}", (position(), prop::option::of(0..i64::MAX), 0..i64::MAX), 0..4),
+            checkpoints in prop::collection::btree_map("[a-z]{1,8}", checkpoint(), 0..4),
             gaps in prop::collection::btree_map("[a-z]{1,8}", ("\\PC{0,20}", 0..i64::MAX), 0..3),
             expires_unix_s in prop::option::of(0..i64::MAX),
         ) -> Row {
-            let checkpoints = checkpoints
-                .into_iter()
-                .map(|(name, (position, applied_through_unix_ms, read_through_unix_ms))| {
-                    (name, Checkpoint { position, applied_through_unix_ms, read_through_unix_ms })
-                })
-                .collect();
             let gaps = gaps
                 .into_iter()
                 .map(|(name, (reason, found_unix_ms))| (name, Gap { reason, found_unix_ms }))

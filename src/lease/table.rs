@@ -77,6 +77,16 @@ impl Leases {
         }
     }
 
+    /// Removes a row as it was last seen. Says whether it was that, or gone already.
+    ///
+    /// # Errors
+    /// When the control table cannot be written.
+    pub async fn remove(&self, seen: &Row) -> Result<bool, control::Error> {
+        let unchanged = Condition::Equals { attribute: "counter", value: Value::integer(seen.counter) };
+        let outcome = self.control.delete(&Row::key(&self.replication, &seen.shard), &unchanged).await?;
+        Ok(matches!(outcome, Outcome::Done | Outcome::Refused(None)))
+    }
+
     /// Makes this worker the owner of a row as it was last seen. `None` when somebody wrote it since.
     ///
     /// # Errors

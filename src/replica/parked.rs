@@ -25,6 +25,7 @@ use crate::change::{Change, Op, Order};
 use crate::clock::Clock;
 use crate::control::{self, Control};
 use crate::dynamo::{self, Condition, Outcome, RowKey};
+use crate::fault::{Directive, Stage, directive};
 use crate::item::{Attributes, Item, Value};
 use crate::key::{self, Key};
 use crate::shard::ShardId;
@@ -104,6 +105,20 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Whether a write that failed with it may be done all the same, or done later.
+    pub fn may_land(&self) -> bool {
+        match self {
+            Self::Control(control::Error::Call { source, .. }) => {
+                directive(source.fault, Stage::Write) == Directive::RetryAfterSettling
+            }
+            Self::Control(_) | Self::Key { .. } | Self::Payload { .. } => false,
+        }
+    }
 }
 
 // === impl Parked ===

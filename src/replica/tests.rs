@@ -196,6 +196,21 @@ async fn a_parked_key_survives_a_restart_and_is_tried_again_on_demand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unanswered_parking_is_not_followed_before_it_can_no_longer_land() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse_items_with("poison");
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    // The first is that of the refused write.
+    memory.lose_next_answer(Fault::Unanswered);
+    memory.lose_next_answer(Fault::Unanswered);
+    let begun = Instant::now();
+    world.push(vec![put("a", "poison")]);
+    assert_eq!(world.ack().await, 0);
+    // What is written under its key next must not be overtaken by the attempt that nobody answered.
+    assert!(begun.elapsed() >= Duration::from_secs(4), "kept after {:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_many_refusals_stall_the_replica_instead_of_parking_everything() {
     let memory = Arc::new(Memory::default());
     memory.refuse_items_with("poison");

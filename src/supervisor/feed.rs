@@ -1,7 +1,7 @@
 //! One replica as a shard sees it: where its changes go and how far they are.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,10 @@ pub(super) struct Channel {
     pub(super) reloads: mpsc::UnboundedSender<oneshot::Sender<()>>,
     pub(super) budget: Budget,
     pub(super) gauges: Arc<Gauges>,
+    /// Open while this worker holds every shard that can be read, and people want the replica to be written to: only
+    /// then no other writes to it, and a parked change can be tried again without overtaking a newer one that another
+    /// worker has read.
+    pub(super) retries: Fence,
     /// The label of the stream, where the replica is written under a guard, which needs the order of changes.
     pub(super) stream: Option<Arc<str>>,
 }
@@ -47,6 +51,10 @@ pub(super) struct Feed {
     seen: Arc<Seen>,
     is_started: bool,
     is_over: bool,
+    /// Whether its end was read here.
+    is_ended: bool,
+    /// Nothing is read for it until the seek with this number is obeyed.
+    resting: Option<i64>,
 }
 
 /// What others see of a feed.
@@ -56,6 +64,8 @@ pub(super) struct Seen {
     pub(super) applied_through: Moment,
     /// Whether the replica is read for by itself, because it is behind the others or has no room.
     pub(super) detached: AtomicBool,
+    /// Where reading begins next, after a seek.
+    pub(super) sought: Mutex<Option<Checkpoint>>,
 }
 
 /// A time that one task sets and others read; unknown at first.
@@ -108,7 +118,9 @@ impl Feed {
             frontier: Frontier::new(from),
             seen: Arc::default(),
             is_started: false,
-            is_over: false,
+            is_over: from.position.is_end(),
+            is_ended: false,
+            resting: None,
             channel,
             index,
             shard,
@@ -133,6 +145,26 @@ impl Feed {
         Some(from)
     }
 
+    /// Nothing is read for it any more, until the seek with this number is obeyed.
+    pub(super) fn rest(&mut self, epoch: i64) {
+        self.resting = Some(epoch);
+    }
+
+    /// Whether nothing is under way, so that the seek with this number can be obeyed.
+    pub(super) fn is_at_rest(&self, epoch: i64) -> bool {
+        self.resting == Some(epoch) && self.is_settled()
+    }
+
+    /// Goes on from elsewhere.
+    pub(super) fn seek(&mut self, from: Checkpoint) {
+        self.delivered = from.position;
+        self.frontier = Frontier::new(from);
+        (self.is_started, self.is_over, self.is_ended) = (false, from.position.is_end(), false);
+        self.resting = None;
+        *self.seen.sought.lock().expect("nothing panics while holding it") = Some(from);
+        self.show();
+    }
+
     /// Nothing more can be read for it.
     pub(super) fn stop(&mut self) {
         self.is_over = true;
@@ -141,6 +173,11 @@ impl Feed {
     /// Whether nothing more is to be read for it.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// Whether its end was read here.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// Whether all of the shard was handed over and is not durable yet.
@@ -166,6 +203,7 @@ impl Feed {
         if position > self.delivered {
             self.delivered = position;
             self.is_over = position.is_end();
+            self.is_ended = position.is_end();
         }
         let newest_unix_ms = records.iter().map(|record| record.created_unix_ms).max();
         let number = self.frontier.admit(position, newest_unix_ms);

@@ -17,6 +17,7 @@
 //!
 //! Parts are built from the sink to the source: writers before shards. A drain goes the other way: shards stop
 //! reading, their last writes are settled, checkpoints written, leases released; then the writers end.
+//! People pause replicas and send them elsewhere in the stream while workers run ([`desired`]).
 //! Beside them one worker of the fleet is its `coordinator`: it tells how far the fleet as a whole is, and writes
 //! [`heartbeat`]s.
 //!
@@ -24,6 +25,7 @@
 
 mod board;
 mod coordinator;
+pub mod desired;
 mod feed;
 mod fleet;
 pub mod heartbeat;

@@ -1,7 +1,9 @@
 //! What to do with each shard: plain decisions from the rows of the control table and the lineage of the stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::desired::{Sought, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::dynamo::StreamArn;
 use crate::lease::{Row, State};
@@ -47,10 +49,14 @@ pub(super) enum Standing {
 pub(super) type Orders = BTreeMap<String, Order>;
 
 /// What the task of a shard may do for one replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
     /// Reads nothing for it.
     Hold,
+    /// Reads nothing for it, and keeps the lease, because there will be more to read.
+    Pause,
+    /// Reads nothing more for it, settles what was read, and puts it where the seek wants it.
+    Seek(Arc<Sought>),
     /// Reads for it.
     Run {
         /// What was reached in the parent, where that is known.
@@ -62,8 +68,16 @@ pub(super) enum Order {
 
 impl Order {
     /// Whether it may be read for the replica.
-    pub(super) fn runs(self) -> bool {
+    pub(super) fn runs(&self) -> bool {
         matches!(self, Self::Run { .. })
+    }
+
+    /// The number of the seek that is to be obeyed.
+    pub(super) fn epoch(&self) -> Option<i64> {
+        match self {
+            Self::Seek(sought) => Some(sought.seek.epoch),
+            Self::Hold | Self::Pause | Self::Run { .. } => None,
+        }
     }
 }
 
@@ -88,8 +102,21 @@ impl Replicas {
         }
     }
 
-    /// The row of a shard that has none. A replica whose start was decided in the parent starts with the first record
-    /// of the child, however much later the child is seen.
+    /// Where `replica` starts in a child of `parent`, whose row knows it. A replica whose start was decided in the parent
+    /// starts with the first record of the child, however much later the child is seen: only a child that is seen
+    /// together with a parent that was closed when "now" was decided has a "now" of its own.
+    fn first_in_child(&self, replica: &str, parent: &Row, closed: bool, now_unix_ms: i64) -> Position {
+        let of_parent = &parent.checkpoints[replica];
+        let is_left_out_now = of_parent.position.is_end()
+            && parent.counter == 0
+            && of_parent.read_through_unix_ms == now_unix_ms;
+        match self.start {
+            Start::Latest if !is_left_out_now => Position::TrimHorizon,
+            _ => self.first_position(replica, closed, now_unix_ms),
+        }
+    }
+
+    /// The row of a shard that has none, made of that of its parent.
     pub(super) fn new_row(
         &self,
         shard: &Shard,
@@ -112,9 +139,9 @@ impl Replicas {
         };
         let parent = shard.parent.as_ref().and_then(|parent| rows.get(parent));
         for replica in &self.names {
-            if parent.is_some_and(|parent| parent.checkpoints.contains_key(replica)) {
-                let first = Checkpoint::starting(Position::TrimHorizon, now_unix_ms);
-                row.checkpoints.insert(replica.clone(), first);
+            if let Some(parent) = parent.filter(|parent| parent.checkpoints.contains_key(replica)) {
+                let position = self.first_in_child(replica, parent, shard.closed, now_unix_ms);
+                row.checkpoints.insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
             }
         }
         self.complete(&mut row, shard.closed, now_unix_ms);
@@ -183,11 +210,23 @@ impl Replicas {
         if may_start { Standing::Ready } else { Standing::Waiting }
     }
 
-    /// What the task of `row`'s shard may do.
-    pub(super) fn orders(&self, row: &Row, rows: &BTreeMap<ShardId, Row>, lineage: &Lineage) -> Orders {
-        let order = |replica: &String| match self.standing_of(replica, row, rows, lineage) {
-            Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
-            Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
+    /// What the task of `row`'s shard may do, as far as `wanted` lets it.
+    pub(super) fn orders(
+        &self,
+        wanted: &Wanted,
+        row: &Row,
+        rows: &BTreeMap<ShardId, Row>,
+        lineage: &Lineage,
+    ) -> Orders {
+        let order = |replica: &String| {
+            if let Some(sought) = wanted.sought(row, replica, rows, lineage) {
+                return Order::Seek(Arc::new(sought));
+            }
+            match self.standing_of(replica, row, rows, lineage) {
+                Standing::Ready if !wanted.runs(replica) => Order::Pause,
+                Standing::Ready => Order::Run { parent: parents_end(row, replica, rows).copied() },
+                Standing::Done | Standing::Gap | Standing::Waiting => Order::Hold,
+            }
         };
         self.names.iter().map(|replica| (replica.clone(), order(replica))).collect()
     }
@@ -245,6 +284,7 @@ fn parents_end<'a>(row: &Row, replica: &str, rows: &'a BTreeMap<ShardId, Row>) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::desired::Wish;
     use super::*;
 
     fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {
@@ -260,6 +300,12 @@ mod tests {
         replicas.new_row(shard, &"arn".into(), &BTreeMap::new(), 5_000)
     }
 
+    /// Nobody wants anything of any replica but that it runs.
+    fn free(replicas: &Replicas) -> Wanted {
+        let wishes = replicas.names.iter().map(|name| (name.clone(), Wish::default()));
+        Wanted::new(wishes.collect(), &BTreeMap::new())
+    }
+
     fn end(row: &mut Row, replica: &str) {
         row.checkpoints.insert(
             replica.to_owned(),
@@ -267,6 +313,7 @@ mod tests {
                 position: Position::End,
                 applied_through_unix_ms: Some(4_000),
                 read_through_unix_ms: 3_000,
+                epoch: 0,
             },
         );
     }
@@ -296,7 +343,7 @@ mod tests {
             end(&mut parent, replica);
             rows.insert(parent.shard.clone(), parent.clone());
             assert_eq!(replicas.standing(&child, &rows, &Lineage::new()), Standing::Ready);
-            let orders = replicas.orders(&child, &rows, &Lineage::new());
+            let orders = replicas.orders(&free(&replicas), &child, &rows, &Lineage::new());
             assert_eq!(["a", "b"].map(|replica| orders[replica].runs()), expected);
             assert_eq!(orders["a"], Order::Run { parent: Some(parent.checkpoints["a"]) });
         }
@@ -319,6 +366,17 @@ mod tests {
             child.checkpoints["a"].position,
             Position::TrimHorizon,
             "what was written to it since the start was decided is skipped"
+        );
+        let old = row(&replicas, &shard("old", None, true));
+        let rows = BTreeMap::from([(old.shard.clone(), old)]);
+        let younger = shard("younger", Some("old"), false);
+        let at_once = replicas.new_row(&younger, &"arn".into(), &rows, 5_000);
+        assert_eq!(at_once.checkpoints["a"].position, Position::Latest { since_unix_ms: 5_000 });
+        let later = replicas.new_row(&younger, &"arn".into(), &rows, 5_001);
+        assert_eq!(
+            later.checkpoints["a"].position,
+            Position::TrimHorizon,
+            "it may be younger than the start"
         );
         replicas.new.clear();
         let later = row(&replicas, &shard("later", Some("open"), false));
@@ -360,7 +418,7 @@ mod tests {
         parent.gaps.insert("b".to_owned(), gap);
         assert_eq!(replicas.standing(&parent, &BTreeMap::new(), &Lineage::new()), Standing::Ready);
         let runs = |row: &Row, rows: &BTreeMap<ShardId, Row>| {
-            let orders = replicas.orders(row, rows, &Lineage::new());
+            let orders = replicas.orders(&free(&replicas), row, rows, &Lineage::new());
             ["a", "b"].map(|replica| orders[replica].runs())
         };
         assert_eq!(runs(&parent, &BTreeMap::new()), [true, false]);
@@ -378,7 +436,7 @@ mod tests {
         end(&mut parent, "a");
         let rows = BTreeMap::from([(parent.shard.clone(), parent)]);
         let child = row(&both, &shard("c", Some("p"), false));
-        let orders = both.orders(&child, &rows, &Lineage::new());
+        let orders = both.orders(&free(&both), &child, &rows, &Lineage::new());
         assert!(orders["a"].runs() && !orders["b"].runs());
     }
 

@@ -5,6 +5,7 @@
 //! all others: a slow control table never keeps the loop from its shards.
 
 mod calls;
+mod desired;
 mod leases;
 mod lineage;
 mod orders;
@@ -15,12 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
 use super::board::Board;
+use super::desired::Known;
 use super::feed::Channel;
 use super::fleet::Fleet;
 use super::hold::Hold;
@@ -32,7 +34,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::lease::load::Meter;
-use crate::lease::{self, Fence, Leases, Observer, Owner, Row};
+use crate::lease::{self, Leases, Observer, Owner, Row};
 use crate::shard::ShardId;
 use crate::stream::{Describer, Lineage, Source};
 use crate::task::Tasks;
@@ -66,6 +68,8 @@ pub(super) struct Setup {
     /// Its place on the board.
     pub(super) index: usize,
     pub(super) drain: CancellationToken,
+    /// What people want of the replicas.
+    pub(super) wishes: watch::Receiver<Known>,
 }
 
 /// A replication whose source is known and whose writers run.
@@ -77,14 +81,13 @@ struct Running {
     replicas: Replicas,
     channels: Vec<Channel>,
     writers: Tasks<()>,
-    /// Open while this worker holds every shard that can be read: only then no other writes to the replicas, and a
-    /// parked change can be tried again without overtaking a newer one that another worker has read.
-    fence: Fence,
     lineage: Lineage,
     rows: BTreeMap<ShardId, Row>,
     observer: Observer,
     shards: Tasks<(ShardId, Exit)>,
     live: BTreeMap<ShardId, Live>,
+    /// What the tasks of shards tell while they run.
+    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
     /// The leases of the shards that are live, and what reading each of them costs.
     holds: BTreeMap<ShardId, (Hold, Meter)>,
     calls: Tasks<Called>,
@@ -97,8 +100,6 @@ struct Running {
     near: BTreeSet<ShardId>,
     /// Who lived at the last look, and whether it drained.
     roster: BTreeMap<Owner, bool>,
-    /// What the tasks of shards tell while they run.
-    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
     /// Shards whose start was decided by this process.
     decided: BTreeSet<ShardId>,
     /// Parents that can be read and are not listed, with the listings they were missing from.
@@ -107,6 +108,8 @@ struct Running {
     /// A shard ended while it was given up for another worker, and did not look for its children any more.
     children_unknown: bool,
     stream_gap: Option<status::Gap>,
+    /// Rows of the table's earlier streams, which nobody can read any more.
+    others: Vec<Row>,
     error: Option<String>,
     /// Why leases cannot be taken at present, so that shards are left unread.
     control_error: Option<String>,
@@ -168,13 +171,14 @@ impl Running {
             replicas: started.replicas,
             channels: started.channels,
             writers: started.writers,
-            fence: started.fence,
             rows: started.rows,
             stream_gap: started.stream_gap,
+            others: started.others,
             lineage: Lineage::new(),
             observer: Observer::default(),
             shards: Tasks::new(),
             live: BTreeMap::new(),
+            reports: mpsc::unbounded_channel(),
             holds: BTreeMap::new(),
             calls: Tasks::new(),
             take_permits: Arc::new(Semaphore::new(CONTROL_CALLS)),
@@ -182,7 +186,6 @@ impl Running {
             looking: Looking::default(),
             near: BTreeSet::new(),
             roster: BTreeMap::new(),
-            reports: mpsc::unbounded_channel(),
             decided: BTreeSet::new(),
             hidden: BTreeMap::new(),
             discovered_unix_ms: None,
@@ -203,6 +206,7 @@ impl Running {
         discovery.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = interval(SHOW_INTERVAL);
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wishes = self.setup.wishes.clone();
         let mut round = interval(self.setup.lease.renew_interval);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hurried = interval(HURRIED_LOOK_INTERVAL);
@@ -232,7 +236,9 @@ impl Running {
                     Found::Complete(table) => if let Some(sync) = sync.take() { self.complete(sync, &table).await },
                     Found::Failed(error) => self.look_failed(&error),
                 },
-                // 5. Rows may have changed.
+                // 5. People want something else.
+                Ok(()) = wishes.changed() => self.obey().await,
+                // 6. Rows may have changed.
                 () = tokio::time::sleep_until(look_again.unwrap_or_else(Instant::now)), if look_again.is_some() => {
                     self.look_again = None;
                     self.look();
@@ -252,6 +258,7 @@ impl Running {
                 Some(()) = self.writers.next() => {}
                 // 7. Show what is.
                 _ = show.tick() => {
+                    self.obey_rest().await;
                     self.measure();
                     self.show();
                 }

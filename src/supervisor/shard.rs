@@ -16,6 +16,7 @@ mod cursors;
 mod reading;
 mod renewal;
 mod room;
+mod seek;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,7 +59,7 @@ pub(super) struct Parts {
     pub(super) reader: stream::Config,
     pub(super) source: Source,
     pub(super) describer: Arc<Describer>,
-    /// The replicas that lack some of the shard.
+    /// All replicas: one that has all of the shard may be sought.
     pub(super) channels: Vec<Channel>,
     /// What may be done for each of them at first.
     pub(super) orders: Orders,
@@ -124,6 +125,8 @@ pub(super) struct Task {
     reports: mpsc::UnboundedSender<Report>,
     /// How many replicas had come to their end or to a gap when that was reported last.
     reported: usize,
+    /// Whether a seek was obeyed that is not reported yet.
+    is_sought: bool,
     /// When the row is to be written although no renewal is due.
     news_at: Option<Instant>,
     /// The children being listed while some replicas are still read for.
@@ -155,7 +158,7 @@ pub(super) struct Built {
 // === impl Live ===
 
 impl Live {
-    /// What is to be seen of one replica; `None` for one that had all of the shard before.
+    /// What is to be seen of one replica.
     pub(super) fn seen(&self, replica: &str) -> Option<&Seen> {
         self.feeds.iter().find(|(name, _)| name == replica).map(|(_, seen)| &**seen)
     }
@@ -171,6 +174,7 @@ impl Built {
             Feed::new(channel, index, parts.row.shard.clone(), from, parts.fence.clone(), sender.clone())
         };
         let feeds: Vec<_> = parts.channels.into_iter().enumerate().map(feed).collect();
+        let reported = feeds.iter().filter(|feed| feed.is_decided()).count();
         let reading: Arc<stream::Metrics> = Arc::default();
         let (orders, ordered) = watch::channel(parts.orders);
         let live = Live {
@@ -206,7 +210,8 @@ impl Built {
             acks,
             orders: ordered,
             reports: parts.reports,
-            reported: 0,
+            reported,
+            is_sought: false,
             news_at: None,
             listing: Tasks::new(),
             children: None,
@@ -276,6 +281,7 @@ impl Task {
                         return Exit::Lost;
                     }
                     self.feeds[ack.replica].settle(ack.lot);
+                    self.seek();
                     self.look_for_news();
                 }
                 // 2. The lease must not run out over work.
@@ -296,7 +302,10 @@ impl Task {
                 }
                 Ok(()) = self.orders.changed() => self.obey(),
                 // 4. What is read, all of it before the reading's end is seen.
-                Some(news) = news.recv() => self.take(news),
+                Some(news) = news.recv() => {
+                    self.take(news);
+                    self.seek();
+                }
                 Some(()) = reading.next() => {
                     // Something may have come between the look for it and the end.
                     while let Ok(news) = news.try_recv() {
@@ -320,8 +329,12 @@ impl Task {
                 self.row.checkpoints.insert(feed.name().to_owned(), from);
             }
         }
-        let runs = |feed: &Feed| !feed.is_over() && orders.get(feed.name()).copied().is_some_and(Order::runs);
-        if !self.feeds.iter().any(runs) {
+        let goes_on = |feed: &Feed| match orders.get(feed.name()) {
+            Some(Order::Run { .. } | Order::Pause) => !feed.is_over(),
+            Some(Order::Seek(_)) => true,
+            Some(Order::Hold) | None => false,
+        };
+        if !self.feeds.iter().any(goes_on) {
             self.stop.cancel();
         }
     }
@@ -355,6 +368,7 @@ impl Task {
                 self.look_for_news();
                 self.obey();
             }
+            News::Rest(replica, epoch) => self.feeds[replica].rest(epoch),
             News::Gap(replicas, reason) => {
                 self.miss(&replicas, reason);
                 self.look_for_news();
@@ -403,7 +417,7 @@ impl Task {
             return Exit::Lost;
         }
         let row = self.row.clone();
-        if !self.feeds.iter().any(|feed| feed.reached().1.position.is_end()) {
+        if !self.feeds.iter().any(Feed::is_ended) {
             return if is_drained { Exit::Released(row) } else { Exit::Idle(row) };
         }
         if row.state == State::Ended {

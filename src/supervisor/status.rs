@@ -177,6 +177,8 @@ pub enum State {
     Streaming,
     /// Writes to it fail, or changes wait without any being applied.
     Stalled,
+    /// People want nothing to be written to it until they resume it.
+    Paused,
 }
 
 /// One replica of a replication.

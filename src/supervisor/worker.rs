@@ -7,7 +7,7 @@ use super::board::Board;
 use super::fleet::{self, Fleet};
 use super::heartbeat::Gate;
 use super::replication::{self, Setup};
-use super::{Config, coordinator, status};
+use super::{Config, coordinator, desired, status};
 use crate::control;
 use crate::lease::{self, Owner};
 use crate::task::Tasks;
@@ -66,6 +66,7 @@ impl Worker {
         );
         beside.spawn(info_span!("watch"), fleet::watch(fleet.shared(), control.clone(), lease));
         let stop = CancellationToken::new();
+        let wishes = desired::watch(desired::Store::new(control.clone()), &mut beside);
         let mut replications = Tasks::new();
         let gates: Vec<_> = config.heartbeat.dedicated.iter().map(|_| Gate::closed()).collect();
         let of_heartbeats = config.heartbeat.dedicated.iter().zip(&gates);
@@ -84,6 +85,7 @@ impl Worker {
                 fleet: fleet.clone(),
                 index,
                 drain: stop.clone(),
+                wishes: wishes.clone(),
             };
             let span = info_span!("replication", name = replication.name);
             replications.spawn(span, Gate::pass(gate, setup));

@@ -63,7 +63,7 @@ catalogue! {
     APPLY_LATENCY = Kind::Histogram(APPLY_SECONDS), "dynamirror_apply_latency_seconds", ["replica"],
         "From a change's creation at the source, which is in whole seconds, to its write in the replica.";
     ROUTE_STATE = Kind::Gauge, "dynamirror_route_state", ["replication", "table", "replica", "state"],
-        "1 for the state that the replica is in: starting, catching_up, streaming or stalled.";
+        "1 for the state that the replica is in: starting, catching_up, streaming, stalled or paused.";
     CLOCK_SKEW = Kind::Counter, "dynamirror_clock_skew_total", [],
         "Scrapes at which a lag came out below 0 and was shown as 0: this host's clock is behind the source's.";
 

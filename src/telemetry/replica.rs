@@ -27,13 +27,15 @@ pub enum State {
     Streaming,
     /// Writes to it fail, or changes wait without any being applied.
     Stalled,
+    /// Nothing is written to it until it is resumed.
+    Paused,
 }
 
 #[derive(Debug)]
 struct Series {
     moments: Arc<ReplicaMoments>,
     latency: Histogram,
-    states: [IntGauge; 4],
+    states: [IntGauge; 5],
     puts: IntCounter,
     deletes: IntCounter,
     coalesced: IntCounter,
@@ -58,7 +60,7 @@ const WIDTHS: [&str; 5] = ["key_range", "table", "index", "account", "unknown"];
 
 impl State {
     /// Their labels, in the order of their discriminants.
-    const LABELS: [&str; 4] = ["starting", "catching_up", "streaming", "stalled"];
+    const LABELS: [&str; 5] = ["starting", "catching_up", "streaming", "stalled", "paused"];
 }
 
 // === impl Replica ===

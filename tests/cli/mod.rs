@@ -1,6 +1,7 @@
 //! The command line as a person and a service manager meet it: the built program, its output and its exit codes.
 
 mod daemon;
+mod desired;
 mod heartbeats;
 mod offline;
 mod online;

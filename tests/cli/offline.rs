@@ -24,7 +24,18 @@ fn no_command_is_wrong_usage_and_help_is_not() {
     assert!(none.stdout.is_empty() && none.stderr.contains("Usage:"), "{none:#?}");
     let help = run(&["--help"]).expect(0);
     assert!(help.stdout.contains("check-config") && help.stdout.contains("\n  78  "), "{help:#?}");
-    for command in ["run", "init", "check-config", "print-config", "status", "healthcheck", "dead-letters"] {
+    for command in [
+        "run",
+        "init",
+        "check-config",
+        "print-config",
+        "status",
+        "healthcheck",
+        "dead-letters",
+        "pause",
+        "resume",
+        "seek",
+    ] {
         let help = run(&[command, "--help"]).expect(0);
         assert!(help.stdout.contains(&format!("Usage: dynamirror {command}")), "{help:#?}");
     }

@@ -15,6 +15,8 @@ pub(crate) struct Load {
     table: String,
     shape: Shape,
     keys: usize,
+    /// So many of the keys take about half of all changes.
+    hot: Option<usize>,
     rng: Rng,
     /// Changes made.
     pub(crate) written: usize,
@@ -24,7 +26,12 @@ impl Load {
     /// A writer that changes the first `keys` keys of a table.
     pub(crate) fn new(client: Client, table: &str, shape: &Shape, keys: usize, seed: u64) -> Self {
         let rng = Rng::with_seed(seed);
-        Self { client, table: table.to_owned(), shape: shape.clone(), keys, rng, written: 0 }
+        Self { client, table: table.to_owned(), shape: shape.clone(), keys, hot: None, rng, written: 0 }
+    }
+
+    /// The same with `keys` hot keys, which take about half of all changes.
+    pub(crate) fn hot(self, keys: usize) -> Self {
+        Self { hot: Some(keys), ..self }
     }
 
     /// Makes at least `changes` changes.
@@ -56,7 +63,21 @@ impl Load {
     }
 
     fn key(&mut self) -> Item {
-        self.shape.key(self.rng.usize(..self.keys))
+        let index = self.index();
+        self.shape.key(index)
+    }
+
+    fn index(&mut self) -> usize {
+        let among = self.among();
+        self.rng.usize(..among)
+    }
+
+    /// How many of the first keys the next change is drawn from.
+    fn among(&mut self) -> usize {
+        match self.hot {
+            Some(hot) if self.rng.bool() => hot,
+            _ => self.keys,
+        }
     }
 
     fn item(&mut self, index: usize) -> Item {
@@ -67,8 +88,9 @@ impl Load {
     }
 
     fn distinct(&mut self, most: usize) -> Vec<usize> {
-        let count = 1 + self.rng.usize(..most.min(self.keys));
-        self.rng.choose_multiple(0..self.keys, count)
+        let among = self.among();
+        let count = 1 + self.rng.usize(..most.min(among));
+        self.rng.choose_multiple(0..among, count)
     }
 
     fn put_request(&mut self, index: usize) -> WriteRequest {
@@ -101,7 +123,7 @@ impl Load {
     }
 
     async fn put(&mut self) {
-        let index = self.rng.usize(..self.keys);
+        let index = self.index();
         let item = self.item(index);
         self.put_item(item).await;
     }
@@ -127,11 +149,12 @@ impl Load {
 
     async fn update(&mut self) {
         self.written += 1;
+        let key = self.key();
         let update = self
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(self.key()))
+            .set_key(Some(key))
             .update_expression(
                 "SET #set = :value, #version = :version REMOVE #remove ADD #count :one, #tags :tags",
             )

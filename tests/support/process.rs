@@ -5,12 +5,30 @@ use std::fmt::Write as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::World;
+use super::world::Place;
+use super::{Shape, World};
 use crate::cli::program::{self, Daemon};
 
 /// A configuration file for the first table of a world.
 pub(crate) fn config(world: &World, lease: &str, more: &str) -> tempfile::TempPath {
-    let mut text = format!(
+    let endpoint = |place: &Place| place.endpoint.clone();
+    let head = head(world, lease, more, &endpoint);
+    program::file(&(head + &replication(world, world.shape(), &endpoint)))
+}
+
+/// A configuration file for all tables of a world, each place of which is reached at `endpoint`.
+pub(crate) fn config_through(
+    world: &World,
+    lease: &str,
+    more: &str,
+    endpoint: &dyn Fn(&Place) -> String,
+) -> tempfile::TempPath {
+    let replications = world.options.shapes.iter().map(|shape| replication(world, shape, endpoint));
+    program::file(&(head(world, lease, more, endpoint) + &replications.collect::<String>()))
+}
+
+fn head(world: &World, lease: &str, more: &str, endpoint: &dyn Fn(&Place) -> String) -> String {
+    format!(
         r#"
 [control]
 table = "{}"
@@ -19,6 +37,16 @@ endpoint_url = "{}"
 [lease]
 {lease}
 {more}
+"#,
+        world.control_table,
+        world.control.region,
+        endpoint(&world.control),
+    )
+}
+
+fn replication(world: &World, shape: &Shape, endpoint: &dyn Fn(&Place) -> String) -> String {
+    let mut text = format!(
+        r#"
 [[replications]]
 name = "{}"
 [replications.source]
@@ -29,13 +57,10 @@ endpoint_url = "{}"
 idle = "250ms"
 discovery = "500ms"
 "#,
-        world.control_table,
-        world.control.region,
-        world.control.endpoint,
-        world.shape().name,
-        world.table(),
+        shape.name,
+        world.source_table(shape),
         world.source.region,
-        world.source.endpoint,
+        endpoint(&world.source),
     );
     for (index, place) in world.replicas.iter().enumerate() {
         write!(
@@ -48,13 +73,13 @@ region = "{}"
 endpoint_url = "{}"
 attempt_timeout = "500ms"
 "#,
-            world.replica_table(world.shape(), index),
+            world.replica_table(shape, index),
             place.region,
-            place.endpoint,
+            endpoint(place),
         )
         .expect("memory takes all that is written to it");
     }
-    program::file(&text)
+    text
 }
 
 /// A lease that a killed worker's successor need not wait long for.

@@ -1,5 +1,6 @@
 //! What a person means: which replica, and which of its parked changes.
 
+use crate::cli::choose::pick;
 use crate::cli::exit::Failure;
 use crate::config::{Config, Replica, Replication};
 use crate::replica::parked::Entry;
@@ -13,25 +14,6 @@ pub(super) fn choose<'a>(
     let replication = pick(&config.replications, replication, |it| &it.name, "--replication")?;
     let replica = pick(&replication.replicas, replica, |it| &it.name, "--replica")?;
     Ok((replication, replica))
-}
-
-fn pick<'a, T>(
-    all: &'a [T],
-    name: Option<&str>,
-    name_of: impl Fn(&T) -> &String,
-    flag: &str,
-) -> Result<&'a T, Failure> {
-    let names = || {
-        let names: Vec<_> = all.iter().map(|it| name_of(it).as_str()).collect();
-        names.join(", ")
-    };
-    match (name, all) {
-        (Some(name), _) => all.iter().find(|it| name_of(it) == name).ok_or_else(|| {
-            Failure::Usage(format!("{flag} {name}: the configuration has no such name, but {}", names()))
-        }),
-        (None, [only]) => Ok(only),
-        (None, _) => Err(Failure::Usage(format!("{flag} is needed: one of {}", names()))),
-    }
 }
 
 /// Those that are meant, each once.
@@ -72,19 +54,5 @@ mod tests {
         assert!(find(&entries, "").is_err());
         let twice = ["abc".to_owned(), "abc1".to_owned()];
         assert_eq!(find_all(&entries, &twice).expect("the same").len(), 1);
-    }
-
-    #[test]
-    fn the_only_one_need_not_be_named() {
-        let pick = |all: &[&str], name: Option<&str>| {
-            let all: Vec<String> = all.iter().map(|it| (*it).to_owned()).collect();
-            pick(&all, name, |it| it, "--replica").cloned()
-        };
-        assert_eq!(pick(&["a"], None).expect("the only one"), "a");
-        assert_eq!(pick(&["a", "b"], Some("b")).expect("named"), "b");
-        let error = pick(&["a", "b"], None).expect_err("which").to_string();
-        assert!(error.contains("one of a, b"), "{error}");
-        let error = pick(&["a", "b"], Some("c")).expect_err("unknown").to_string();
-        assert!(error.contains("but a, b"), "{error}");
     }
 }

@@ -3,14 +3,12 @@
 mod choose;
 mod letter;
 
-use std::io::{self, BufRead, IsTerminal};
-
 use clap::Subcommand;
 
 use super::exit::{Code, Failure};
 use super::input::Input;
 use super::output::{Format, Table, print, print_json};
-use super::{fleet, runtime};
+use super::{confirm, fleet, runtime};
 use crate::change::Op;
 use crate::clock::Clock;
 use crate::config::{Replica, Replication};
@@ -177,7 +175,6 @@ async fn forget(format: Format, parked: &Parked, entries: &[&Entry]) -> Result<C
     changed.print(format, "dropped")
 }
 
-/// Asks on a terminal, and refuses elsewhere unless it was said beforehand.
 fn confirm(entries: &[&Entry], replica: &Replica, yes: bool) -> Result<(), Failure> {
     for entry in entries {
         let change = if entry.is_delete { "delete" } else { "put" };
@@ -186,14 +183,5 @@ fn confirm(entries: &[&Entry], replica: &Replica, yes: bool) -> Result<(), Failu
             entry.id, entry.key, entry.item_bytes, replica.table
         );
     }
-    if yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Usage("nothing is dropped without --yes".to_owned()));
-    }
-    eprintln!("type `yes` to drop {}", count(entries.len()));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Failure::Stream)?;
-    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Usage("nothing is dropped".to_owned())) }
+    confirm::confirm(&format!("drop {}", count(entries.len())), "nothing is dropped", yes)
 }

@@ -6,8 +6,10 @@ use crate::cli::exit::Failure;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::Control;
+use crate::item::Value;
 use crate::lease::{self, Leases, Owner, Row};
 use crate::replica::parked::Parked;
+use crate::supervisor::desired::{Store, Wish, Wishes};
 
 /// Sort keys of the rows of replicas that were started begin with this (see `control`).
 const STARTED: &str = "replica/";
@@ -38,6 +40,7 @@ pub(super) struct Worker {
     pub(super) owner: Owner,
     pub(super) version: Option<String>,
     pub(super) heartbeat_unix_ms: i64,
+    pub(super) draining: bool,
 }
 
 /// The rows of a replication.
@@ -57,13 +60,16 @@ pub(super) struct Replica {
     pub(super) table: String,
     pub(super) started: bool,
     pub(super) parked_keys: u64,
+    /// What people want of it.
+    pub(super) wish: Wish,
 }
 
 /// Reads everything.
 pub(super) async fn gather(config: &Config, control: &Control, clock: Clock) -> Result<Observed, Failure> {
     let mut replications = Vec::with_capacity(config.replications.len());
+    let wishes = Store::new(control.clone()).load().await?;
     for settings in &config.replications {
-        replications.push(replication(settings, control, clock).await?);
+        replications.push(replication(settings, control, &wishes, clock).await?);
     }
     Ok(Observed {
         control: control.table().to_owned(),
@@ -84,6 +90,7 @@ async fn workers(control: &Control) -> Result<Vec<Worker>, Failure> {
             owner: owner.to_owned(),
             version: row.optional_text("version").map(str::to_owned),
             heartbeat_unix_ms: row.integer("heartbeat_ms")?,
+            draining: matches!(row.get("draining"), Some(Value::Bool(true))),
         });
     }
     Ok(workers)
@@ -92,6 +99,7 @@ async fn workers(control: &Control) -> Result<Vec<Worker>, Failure> {
 async fn replication(
     settings: &config::Replication,
     control: &Control,
+    wishes: &Wishes,
     clock: Clock,
 ) -> Result<Replication, Failure> {
     // Nothing is written, so the worker's name does not matter.
@@ -109,6 +117,7 @@ async fn replication(
             table: replica.table.clone(),
             started: started.contains(&replica.name),
             parked_keys: parked.list().await?.len() as u64,
+            wish: wishes.of(&settings.name, &replica.name),
         });
     }
     Ok(Replication { name: settings.name.clone(), source: settings.source.table.clone(), rows, replicas })

@@ -5,6 +5,7 @@
 
 mod gather;
 mod report;
+mod rows;
 mod text;
 
 use std::io::{self, IsTerminal};
@@ -17,6 +18,8 @@ use super::{fleet, runtime};
 use crate::clock::Clock;
 use crate::config::Config;
 use report::Report;
+pub(super) use rows::Rows;
+pub(super) use text::seconds;
 
 /// How often a watched status is renewed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);

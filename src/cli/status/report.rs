@@ -1,13 +1,14 @@
 //! From rows to a report: what stands where, and what needs attention. Plain decisions, no I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::gather::{self, Observed};
+use super::rows::Rows;
+use crate::cli::desired::{headroom_seconds, target};
 use crate::cli::output::{rfc3339, seconds_since};
 use crate::lease::{self, Row};
-use crate::shard::ShardId;
 
 /// The fleet. Fields may be added; one whose meaning changes raises the version.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ pub(super) struct Worker {
     pub(super) version: Option<String>,
     /// Whether its last heartbeat is recent.
     pub(super) alive: bool,
+    /// Whether it gives its shards up and takes none.
+    pub(super) draining: bool,
     pub(super) last_heartbeat: Option<String>,
     pub(super) heartbeat_age_seconds: f64,
     /// Shards that it holds.
@@ -67,6 +70,8 @@ pub(super) struct Gap {
     pub(super) shard: String,
     pub(super) reason: String,
     pub(super) found: Option<String>,
+    /// Those that it concerns: they do not have all of the shard, and were not sought since.
+    pub(super) replicas: Vec<String>,
 }
 
 /// A replica.
@@ -76,19 +81,57 @@ pub(super) struct Replica {
     pub(super) table: String,
     /// Whether a worker has ever begun with it.
     pub(super) started: bool,
+    /// What it is doing, as far as rows tell.
+    pub(super) state: ReplicaState,
+    /// Since when it is paused; absent when it is not.
+    pub(super) paused_since: Option<String>,
+    /// The last seek.
+    pub(super) seek: Option<Seek>,
     /// Every change made at the source up to this time is in the replica; absent when nothing proves any time.
     pub(super) applied_through: Option<String>,
     /// `now - applied_through`.
     pub(super) lag_seconds: Option<f64>,
+    /// Time until the oldest change that is not applied may be trimmed from the stream; below zero it may be gone.
+    pub(super) headroom_seconds: Option<f64>,
     /// Keys whose newest change the replica refused.
     pub(super) parked_keys: u64,
 }
 
-/// The rows of one replication, to ask about.
-struct Rows<'a> {
-    of: &'a gather::Replication,
-    by_shard: BTreeMap<&'a ShardId, &'a Row>,
+/// What a replica is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ReplicaState {
+    /// No worker has ever begun with it.
+    NotStarted,
+    /// Nothing is written to it until it is resumed.
+    Paused,
+    /// Not all of its shards have obeyed the last seek yet; until then nothing is written to it.
+    Seeking,
+    /// A shard can no longer be read for it.
+    Gap,
+    /// Nothing was applied or proven yet.
+    Starting,
+    /// Its lag is above a minute.
+    CatchingUp,
+    /// It keeps up.
+    Streaming,
 }
+
+/// That a replica goes on from elsewhere.
+#[derive(Debug, Serialize)]
+pub(super) struct Seek {
+    /// Where to: `trim_horizon`, a time, or a shard and a sequence number.
+    pub(super) target: String,
+    pub(super) asked: Option<String>,
+    /// Shards that have not obeyed it yet; zero when it is done.
+    pub(super) shards_to_follow: u64,
+}
+
+/// A replica that is further behind than this is catching up, as in the status of a worker.
+const CATCHING_UP_SECONDS: f64 = 60.0;
+
+/// A paused replica with less time than this is a problem: a person may have gone home.
+const PAUSED_HEADROOM_SECONDS: f64 = 4.0 * 3_600.0;
 
 // === impl Report ===
 
@@ -97,8 +140,7 @@ impl Report {
     pub(super) fn new(observed: &Observed) -> Self {
         let workers = workers(observed);
         let replications = observed.replications.iter();
-        let replications: Vec<_> =
-            replications.map(|it| Rows::new(it).report(observed.now_unix_ms)).collect();
+        let replications: Vec<_> = replications.map(|it| replication(it, observed.now_unix_ms)).collect();
         let mut problems = Vec::new();
         fleet_problems(observed, &mut problems);
         for replication in &replications {
@@ -140,6 +182,7 @@ fn worker(worker: &gather::Worker, observed: &Observed) -> Worker {
         id: worker.id.clone(),
         version: worker.version.clone(),
         alive: is_alive(worker, observed),
+        draining: worker.draining,
         last_heartbeat: rfc3339(worker.heartbeat_unix_ms),
         heartbeat_age_seconds: age,
         shards: held.count() as u64,
@@ -168,96 +211,65 @@ fn fleet_problems(observed: &Observed, problems: &mut Vec<String>) {
     }
 }
 
-// === impl Rows ===
-
-impl<'a> Rows<'a> {
-    fn new(of: &'a gather::Replication) -> Self {
-        let by_shard = of.rows.iter().map(|row| (&row.shard, row)).collect();
-        Self { of, by_shard }
+fn replication(of: &gather::Replication, now_unix_ms: i64) -> Replication {
+    let rows = Rows::new(&of.rows, of.replicas.iter().map(|replica| replica.name.as_str()));
+    let gaps = of.rows.iter().flat_map(|row| gaps(row, of));
+    Replication {
+        name: of.name.clone(),
+        source_table: of.source.clone(),
+        shards: rows.shards(),
+        gaps: gaps.collect(),
+        replicas: of.replicas.iter().map(|it| replica(it, &rows, now_unix_ms)).collect(),
     }
+}
 
-    fn report(&self, now_unix_ms: i64) -> Replication {
-        let gap = |row: &Row, replica: Option<&str>, gap: lease::Gap| Gap {
-            shard: row.shard.to_string(),
-            reason: replica.map_or(gap.reason.clone(), |name| format!("replica `{name}`: {}", gap.reason)),
-            found: rfc3339(gap.found_unix_ms),
-        };
-        let names: Vec<_> = self.of.replicas.iter().map(|replica| replica.name.clone()).collect();
-        let gaps = self.of.rows.iter().flat_map(|row| {
-            row.all_gaps(&names).into_iter().map(move |(replica, found)| gap(row, replica, found))
-        });
-        let replicas = self.of.replicas.iter().map(|replica| self.replica(replica, now_unix_ms));
-        Replication {
-            name: self.of.name.clone(),
-            source_table: self.of.source.clone(),
-            shards: self.shards(),
-            gaps: gaps.collect(),
-            replicas: replicas.collect(),
+/// The gaps of a shard, each with all replicas that it concerns.
+fn gaps(row: &Row, of: &gather::Replication) -> Vec<Gap> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    for replica in &of.replicas {
+        let Some(found) = row.gap_of(&replica.name) else { continue };
+        match gaps.iter_mut().find(|gap| gap.reason == found.reason) {
+            Some(gap) => gap.replicas.push(replica.name.clone()),
+            None => gaps.push(Gap {
+                shard: row.shard.to_string(),
+                reason: found.reason,
+                found: rfc3339(found.found_unix_ms),
+                replicas: vec![replica.name.clone()],
+            }),
         }
     }
+    gaps
+}
 
-    fn shards(&self) -> Shards {
-        let mut shards = Shards::default();
-        for row in &self.of.rows {
-            let count = if self.is_done(row) {
-                &mut shards.ended
-            } else if row.is_gap() {
-                &mut shards.gap
-            } else if row.owner.is_some() {
-                &mut shards.active
-            } else if self.waits(row) {
-                &mut shards.waiting
-            } else {
-                &mut shards.unowned
-            };
-            *count += 1;
-        }
-        shards
-    }
-
-    fn replica(&self, replica: &gather::Replica, now_unix_ms: i64) -> Replica {
-        let through = self.applied_through_unix_ms(&replica.name);
-        Replica {
-            name: replica.name.clone(),
-            table: replica.table.clone(),
-            started: replica.started,
-            applied_through: through.and_then(rfc3339),
-            lag_seconds: through.map(|through| seconds_since(through, now_unix_ms)),
-            parked_keys: replica.parked_keys,
-        }
-    }
-
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
-    /// that ended counts until its child has a row, because what the child holds comes after it; one whose row expires
-    /// has had children. With none of all these, the newest that any shard has proven.
-    fn applied_through_unix_ms(&self, replica: &str) -> Option<i64> {
-        let through = |row: &Row| row.checkpoints.get(replica)?.applied_through_unix_ms;
-        let with_children: BTreeSet<_> = self.of.rows.iter().filter_map(|row| row.parent.as_ref()).collect();
-        let counts = |row: &&Row| match row.is_done_for(replica) {
-            true => {
-                let is_last = !with_children.contains(&row.shard) && row.expires_unix_s.is_none();
-                is_last && through(row).is_some()
-            }
-            false => self.parent(row).is_none_or(|parent| parent.is_done_for(replica)),
-        };
-        // `None` is the least: one shard that proves nothing leaves nothing proven.
-        let least = self.of.rows.iter().filter(counts).map(through).min();
-        least.unwrap_or_else(|| self.of.rows.iter().filter_map(through).max())
-    }
-
-    fn is_done(&self, row: &Row) -> bool {
-        self.of.replicas.iter().all(|replica| row.is_done_for(&replica.name))
-    }
-
-    fn waits(&self, row: &Row) -> bool {
-        let lacks_parent =
-            |replica: &gather::Replica| self.parent(row).is_some_and(|it| !it.is_done_for(&replica.name));
-        let mut unfinished = self.of.replicas.iter().filter(|replica| !row.is_done_for(&replica.name));
-        unfinished.all(lacks_parent)
-    }
-
-    fn parent(&self, row: &Row) -> Option<&Row> {
-        self.by_shard.get(row.parent.as_ref()?).copied()
+fn replica(of: &gather::Replica, rows: &Rows<'_>, now_unix_ms: i64) -> Replica {
+    let through = rows.applied_through_unix_ms(&of.name);
+    let lag_seconds = through.map(|through| seconds_since(through, now_unix_ms));
+    let followed = rows.followed(&of.name, &of.wish);
+    let seek = of.wish.seek.as_ref().map(|seek| Seek {
+        target: target(&seek.target),
+        asked: rfc3339(seek.epoch),
+        shards_to_follow: followed.behind,
+    });
+    let state = match lag_seconds {
+        _ if !of.started => ReplicaState::NotStarted,
+        _ if of.wish.is_paused() => ReplicaState::Paused,
+        _ if followed.behind > 0 => ReplicaState::Seeking,
+        _ if rows.has_gap(&of.name) => ReplicaState::Gap,
+        None => ReplicaState::Starting,
+        Some(lag) if lag > CATCHING_UP_SECONDS => ReplicaState::CatchingUp,
+        Some(_) => ReplicaState::Streaming,
+    };
+    Replica {
+        name: of.name.clone(),
+        table: of.table.clone(),
+        started: of.started,
+        state,
+        paused_since: of.wish.paused_unix_ms.and_then(rfc3339),
+        seek,
+        applied_through: through.and_then(rfc3339),
+        lag_seconds,
+        headroom_seconds: lag_seconds.map(headroom_seconds),
+        parked_keys: of.parked_keys,
     }
 }
 
@@ -268,8 +280,11 @@ impl Replication {
         let name = &self.name;
         for gap in &self.gaps {
             problems.push(format!(
-                "replication `{name}`: shard {} cannot be read on ({}): replicas miss changes and must be copied anew",
-                gap.shard, gap.reason
+                "replication `{name}`: shard {} cannot be read on ({}): {} miss changes: verify or copy them, then \
+                 `dynamirror seek {name} --to trim_horizon`",
+                gap.shard,
+                gap.reason,
+                gap.replicas.join(", ")
             ));
         }
         if self.shards.unowned > 0 {
@@ -280,6 +295,16 @@ impl Replication {
             let full = format!("{name}/{}", replica.name);
             if !replica.started {
                 problems.push(format!("replica `{full}` was never started: the worker's log says why"));
+            }
+            if let (Some(since), Some(headroom)) = (&replica.paused_since, replica.headroom_seconds)
+                && headroom < PAUSED_HEADROOM_SECONDS
+            {
+                problems.push(format!(
+                    "replica `{full}` is paused since {since}: changes that it misses are trimmed in {} s; \
+                     `dynamirror resume {name} --replica {}`",
+                    headroom.max(0.0) as u64,
+                    replica.name
+                ));
             }
             if replica.parked_keys > 0 {
                 problems.push(format!(

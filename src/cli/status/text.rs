@@ -1,6 +1,6 @@
 //! A report as a page of text.
 
-use super::report::{Replication, Report, Shards, Worker};
+use super::report::{Replica, ReplicaState, Replication, Report, Shards, Worker};
 use crate::cli::output::Table;
 
 /// The page: problems last, where a person's eyes are when it has been printed.
@@ -23,7 +23,7 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 fn workers(workers: &[Worker]) -> Table {
-    let mut table = Table::new(&["WORKER", "VERSION", "SHARDS", "HEARTBEAT"]);
+    let mut table = Table::new(&["WORKER", "VERSION", "SHARDS", "HEARTBEAT", ""]);
     for worker in workers {
         let age = seconds(worker.heartbeat_age_seconds);
         table.row(vec![
@@ -31,6 +31,7 @@ fn workers(workers: &[Worker]) -> Table {
             worker.version.clone().unwrap_or_else(|| "?".to_owned()),
             worker.shards.to_string(),
             format!("{age} ago{}", if worker.alive { "" } else { ", silent" }),
+            if worker.draining { "draining" } else { "" }.to_owned(),
         ]);
     }
     table
@@ -48,14 +49,17 @@ fn shards(replications: &[Replication]) -> Table {
 }
 
 fn replicas(replications: &[Replication]) -> Table {
-    let mut table = Table::new(&["REPLICA", "TABLE", "APPLIED THROUGH", "LAG", "PARKED"]);
+    let mut table =
+        Table::new(&["REPLICA", "TABLE", "STATE", "APPLIED THROUGH", "LAG", "HEADROOM", "PARKED"]);
     for replication in replications {
         for replica in &replication.replicas {
             table.row(vec![
                 format!("{}/{}", replication.name, replica.name),
                 replica.table.clone(),
+                state(replica),
                 replica.applied_through.clone().unwrap_or_else(|| "-".to_owned()),
                 replica.lag_seconds.map_or_else(|| "-".to_owned(), seconds),
+                replica.headroom_seconds.map_or_else(|| "-".to_owned(), |left| seconds(left.max(0.0))),
                 replica.parked_keys.to_string(),
             ]);
         }
@@ -63,8 +67,26 @@ fn replicas(replications: &[Replication]) -> Table {
     table
 }
 
+fn state(replica: &Replica) -> String {
+    let state = match replica.state {
+        ReplicaState::NotStarted => "not started",
+        ReplicaState::Paused => "paused",
+        ReplicaState::Seeking => "seeking",
+        ReplicaState::Gap => "gap",
+        ReplicaState::Starting => "starting",
+        ReplicaState::CatchingUp => "catching up",
+        ReplicaState::Streaming => "streaming",
+    };
+    match &replica.seek {
+        Some(seek) if seek.shards_to_follow > 0 => {
+            format!("{state}, {} shards to go to {}", seek.shards_to_follow, seek.target)
+        }
+        _ => state.to_owned(),
+    }
+}
+
 /// Seconds as a person says them.
-fn seconds(seconds: f64) -> String {
+pub(in crate::cli) fn seconds(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0..60 => format!("{whole} s"),

@@ -1,15 +1,17 @@
 //! What becomes of changes that the replica refuses: kept, cleared by newer ones, tried again on demand.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::super::Gauges;
 use super::super::parked::{self, Entry};
+use super::super::{Config, Gauges};
 use super::{Done, Writer};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -29,13 +31,14 @@ impl Writer {
             (self.parts.parked.clone(), Arc::clone(&self.parts.gauges), self.parts.clock);
         let fence = self.queue.fence(&batch).cloned();
         let draft = parked.draft(change, &refusal, self.queue.shard(&batch));
+        let mut attempts = Attempts::new(&self.parts.config, fence, gauges, clock);
         self.under_way.push(Box::pin(async move {
-            let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
-                match parked.keep(&draft, earlier.as_ref()).await {
-                    Ok(entry) => return Done::Parked { batch, entry },
-                    Err(error) if retries.wait(&error).await => {}
-                    Err(_) => return Done::GivenUp { batch, parking: true },
+                let attempt = timeout(attempts.longest, parked.keep(&draft, earlier.as_ref())).await;
+                match attempts.judge(attempt).await {
+                    ControlFlow::Continue(()) => {}
+                    ControlFlow::Break(Some(entry)) => return Done::Parked { batch, entry },
+                    ControlFlow::Break(None) => return Done::GivenUp { batch, parking: true },
                 }
             }
         }));
@@ -50,15 +53,14 @@ impl Writer {
             (self.parts.parked.clone(), Arc::clone(&self.parts.gauges), self.parts.clock);
         info!(table = self.parts.config.table, key = %entry.key, "a newer change of a parked key applies");
         let fence = self.queue.fence(&batch).cloned();
+        let mut attempts = Attempts::new(&self.parts.config, fence, gauges, clock);
         self.under_way.push(Box::pin(async move {
-            let mut retries = ControlRetries::new(fence, gauges, clock);
             loop {
-                match parked.remove(&entry).await {
-                    Ok(_) => return Done::Cleared { batch },
-                    Err(error) if retries.wait(&error).await => {}
-                    Err(_) => {
-                        return Done::GivenUp { batch, parking: false };
-                    }
+                let attempt = timeout(attempts.longest, parked.remove(&entry)).await;
+                match attempts.judge(attempt).await {
+                    ControlFlow::Continue(()) => {}
+                    ControlFlow::Break(Some(_)) => return Done::Cleared { batch },
+                    ControlFlow::Break(None) => return Done::GivenUp { batch, parking: false },
                 }
             }
         }));
@@ -145,31 +147,49 @@ impl Writer {
     }
 }
 
-/// Pauses between attempts to write to the control table on behalf of a change that cannot be settled without. Under a
-/// lost lease nothing is tried: the next holder may have parked a newer change of the key.
-struct ControlRetries {
+/// Attempts to write to the control table on behalf of a change that cannot be settled without. Under a lost lease
+/// nothing is tried: the next holder may have parked a newer change of the key. Like a write to the replica, an attempt
+/// ends in time for that, and one that was not answered may land until it has settled: nothing else is written under its
+/// key before.
+struct Attempts {
     fence: Option<Fence>,
+    longest: Duration,
+    settle: Duration,
     backoff: Backoff,
     gauges: Arc<Gauges>,
     clock: Clock,
 }
 
-impl ControlRetries {
-    fn new(fence: Option<Fence>, gauges: Arc<Gauges>, clock: Clock) -> Self {
+impl Attempts {
+    fn new(config: &Config, fence: Option<Fence>, gauges: Arc<Gauges>, clock: Clock) -> Self {
         Self {
             fence,
+            longest: config.attempt_timeout,
+            settle: config.settle,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             gauges,
             clock,
         }
     }
 
-    /// Says whether the next attempt may be made.
-    async fn wait(&mut self, error: &parked::Error) -> bool {
+    /// What came of an attempt: that it is done, `None` when no other may be made, or that the next may be made now.
+    async fn judge<T>(
+        &mut self,
+        attempt: Result<Result<T, parked::Error>, Elapsed>,
+    ) -> ControlFlow<Option<T>> {
+        let (error, may_land) = match attempt {
+            Ok(Ok(done)) => return ControlFlow::Break(Some(done)),
+            Ok(Err(error)) => (error.to_string(), error.may_land()),
+            Err(_) => ("no answer in time".to_owned(), true),
+        };
         if self.gauges.set_trouble(format!("keep a refused change: {error}"), self.clock.unix_ms()) {
-            warn!(%error, "a refused change cannot be kept or cleared yet");
+            warn!(error, "a refused change cannot be kept or cleared yet");
         }
-        tokio::time::sleep(self.backoff.pause()).await;
-        self.fence.as_ref().is_some_and(|fence| fence.is_open(Instant::now()))
+        let settle = if may_land { self.settle } else { Duration::ZERO };
+        sleep(self.backoff.pause().max(settle)).await;
+        match self.fence.as_ref().is_some_and(|fence| fence.is_open(Instant::now())) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(None),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, info_span, warn};
 
-use super::super::feed::Channel;
+use super::super::desired::Wanted;
 use super::super::fleet::Want;
 use super::super::hold::Hold;
 use super::super::plan::Standing;
@@ -20,7 +20,9 @@ use crate::shard::ShardId;
 impl Running {
     /// Takes this worker's part of the leases that are free to take.
     pub(super) fn advance(&mut self) {
-        self.give_orders();
+        if self.discovered_unix_ms.is_some() {
+            self.give_orders();
+        }
         let (plan, runs_out_in) = self.plan(false);
         self.follow(plan, runs_out_in);
     }
@@ -45,8 +47,9 @@ impl Running {
             return Default::default();
         }
         let (now, me, name) = (Instant::now(), &self.setup.worker, &self.setup.config.name);
-        let mut wanted = fleet.wants(name);
-        wanted.extend(fleet.own_want(name).map(|shard| (shard, me.clone())));
+        let mut asked_for = fleet.wants(name);
+        asked_for.extend(fleet.own_want(name).map(|shard| (shard, me.clone())));
+        let wanted = self.wanted();
         let (mut leases, mut runs_out_in) = (Vec::new(), None::<Duration>);
         for row in self.rows.values() {
             let shard = &row.shard;
@@ -57,10 +60,10 @@ impl Running {
                 claim: Claim::Held(self.setup.lease.duration),
                 unclaimed_for: Duration::ZERO,
                 load: hold.map_or(row.load.unwrap_or(load::IDLE), Hold::load),
-                meant_for: hold.and_then(Hold::heir).or_else(|| wanted.get(shard)).map(Owner::as_str),
+                meant_for: hold.and_then(Hold::heir).or_else(|| asked_for.get(shard)).map(Owner::as_str),
             };
             if !self.has(shard) {
-                if self.replicas.standing(row, &self.rows, &self.lineage) != Standing::Ready {
+                if !self.is_claimable(row, &wanted) {
                     continue;
                 }
                 lease.owner = row.owner.as_deref();
@@ -78,6 +81,13 @@ impl Running {
             leases.push(lease);
         }
         (assign::plan(&View { me, workers: fleet.workers(name), leases, may_steal }), runs_out_in)
+    }
+
+    /// Whether a shard's lease is worth having: it can be read, or somebody who may be dead holds it and has not obeyed
+    /// a seek.
+    fn is_claimable(&self, row: &Row, wanted: &Wanted) -> bool {
+        self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Ready
+            || (row.owner.is_some() && wanted.is_behind(row))
     }
 
     /// Does this worker's part.
@@ -113,11 +123,9 @@ impl Running {
         self.rows.insert(shard.clone(), row.clone());
         let is_fresh = self.decided.remove(&shard);
         info!(%shard, settles, "lease taken");
-        let unfinished = |channel: &&Channel| !row.is_done_for(&channel.replica);
-        let channels = self.channels.iter().filter(unfinished).cloned().collect();
+        let orders = self.replicas.orders(&self.wanted(), &row, &self.rows, &self.lineage);
         let hold = Hold::new(&self.setup.drain, row.load);
         let meter = Meter::new(row.load, Instant::now());
-        let orders = self.replicas.orders(&row, &self.rows, &self.lineage);
         let (built, live) = Built::new(Parts {
             row,
             leases: self.leases.clone(),
@@ -128,7 +136,7 @@ impl Running {
             reader: self.setup.config.source.reader,
             source: self.source.clone(),
             describer: Arc::clone(&self.describer),
-            channels,
+            channels: self.channels.clone(),
             orders,
             reports: self.reports.0.clone(),
             clock: self.setup.clock,

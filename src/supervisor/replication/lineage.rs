@@ -5,16 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 use futures_util::stream::{self as futures, StreamExt};
 use tracing::{error, info, warn};
 
+use super::super::desired::ABSENT_LISTINGS;
 use super::super::plan::Standing;
 use super::{CONTROL_CALLS, Running, start};
 use crate::dynamo::Table;
 use crate::fault::{Fault, Stage, advice};
 use crate::lease::{self, Row, State};
 use crate::shard::{Position, Shard, ShardId};
-
-/// Full listings in a row that a tracked shard must be missing from before its iterator is tried: one may be
-/// inconsistent.
-const ABSENT_LISTINGS: u32 = 2;
 
 /// Full listings in a row that show a shard without its parent, before a parent that can be read is read although
 /// nothing is known of its own parents. An inconsistent listing is right again by the next one or the one after.
@@ -124,7 +121,7 @@ impl Running {
     /// Makes rows for shards that have none, parents before their children: whoever sees the row of a child sees that
     /// of its parent. Says whether all have one now.
     pub(super) async fn track(&mut self, shards: Vec<ShardId>) -> bool {
-        let now_unix_ms = self.setup.clock.unix_ms();
+        let (now_unix_ms, wanted) = (self.setup.clock.unix_ms(), self.wanted());
         let mut missing: Vec<_> = shards.into_iter().filter(|shard| !self.rows.contains_key(shard)).collect();
         while !missing.is_empty() {
             let open: HashSet<_> = missing.iter().cloned().collect();
@@ -132,8 +129,10 @@ impl Running {
             let waits = |shard: &&Shard| shard.parent.as_ref().is_some_and(|parent| open.contains(parent));
             let (later, next): (Vec<_>, Vec<_>) = listed.partition(waits);
             // A child starts where the row of its parent says, so that one must be there first.
-            let new_row =
-                |shard: &Shard| self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms);
+            let new_row = |shard: &Shard| {
+                let row = self.replicas.new_row(shard, &self.source.stream, &self.rows, now_unix_ms);
+                wanted.obeyed(&row, &self.rows, true).unwrap_or(row)
+            };
             let rows = next.into_iter().map(new_row).collect();
             missing = later.into_iter().map(|shard| shard.id.clone()).collect();
             if !self.create(rows).await {
@@ -155,7 +154,7 @@ impl Running {
                     all = false;
                     let (shard, stream) = (&row.shard, &row.stream);
                     let text = format!(
-                        "shard {shard} has a row of another stream, {stream}: start the replication under a new name"
+                        "shard {shard} has a row of another stream, {stream}: `dynamirror seek` all replicas to give it up"
                     );
                     error!(%shard, %stream, "a row of another stream is in the way");
                     self.error = Some(text);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Running, SHOW_INTERVAL};
 use crate::lease::Row;
-use crate::supervisor::plan::Standing;
+use crate::supervisor::plan::{Order, Standing};
 use crate::supervisor::shard::Live;
 use crate::supervisor::status::{self, Gap, Ledger, Shards};
 use crate::telemetry;
@@ -89,6 +89,7 @@ impl Running {
                 .error
                 .clone()
                 .or_else(|| self.control_error.clone())
+                .or_else(|| self.wishes_unknown())
                 .or_else(|| self.reading_trouble()),
             replicas,
             ..empty(&self.setup.config)
@@ -98,11 +99,15 @@ impl Running {
 
     fn permit_retries(&self, shards: &Shards) {
         let until = Instant::now() + 2 * SHOW_INTERVAL;
-        let holds_all = shards.elsewhere == 0 && shards.unowned == 0;
-        if holds_all && !self.live.is_empty() && self.live.values().all(|live| live.fence.is_open(until)) {
-            self.fence.open_until(until);
-        } else {
-            self.fence.revoke();
+        let holds_all = shards.elsewhere == 0 && shards.unowned == 0 && !self.live.is_empty();
+        let may_write = holds_all && self.live.values().all(|live| live.fence.is_open(until));
+        let wanted = self.wanted();
+        for channel in &self.channels {
+            if may_write && wanted.runs(&channel.replica) {
+                channel.retries.open_until(until);
+            } else {
+                channel.retries.revoke();
+            }
         }
     }
 
@@ -125,30 +130,37 @@ impl Running {
     }
 
     fn gaps(&self) -> Vec<Gap> {
+        let advice = format!(
+            "replicas miss changes of this shard: `dynamirror seek {} --to trim_horizon` reads what the stream still \
+             has of it and gives up the rest; verify or copy them then",
+            self.setup.config.name
+        );
         let gaps = |row: &Row| {
-            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| {
-                Gap {
+            let gap = |(replica, gap): (Option<&str>, crate::lease::Gap)| Gap {
                 shard: Some(row.shard.to_string()),
                 reason: match replica {
                     Some(replica) => format!("replica `{replica}`: {}", gap.reason),
                     None => gap.reason,
                 },
-                advice: "replicas miss changes of this shard: verify or copy them anew, then start the replication \
-                         under a new name"
-                    .to_owned(),
+                advice: advice.clone(),
                 found_unix_ms: gap.found_unix_ms,
-            }
             };
             row.all_gaps(&self.replicas.names).into_iter().map(gap).collect::<Vec<_>>()
         };
         self.stream_gap.iter().cloned().chain(self.rows.values().flat_map(gaps)).collect()
     }
 
-    /// A shard that was just started counts from its start.
+    /// Of the shards that are read for somebody. One that was just started counts from its start.
     fn oldest_poll_unix_ms(&self) -> Option<i64> {
-        let polled =
-            self.live.values().map(|live| live.reading.last_poll_unix_ms().unwrap_or(live.started_unix_ms));
-        polled.min()
+        let is_read = |live: &&Live| live.orders.borrow().values().any(Order::runs);
+        let polled = |live: &Live| live.reading.last_poll_unix_ms().unwrap_or(0).max(live.started_unix_ms);
+        self.live.values().filter(is_read).map(polled).min()
+    }
+
+    /// Until it is known whether a replica is to pause, nothing is written to any.
+    fn wishes_unknown(&self) -> Option<String> {
+        let unknown = self.setup.wishes.borrow().is_none();
+        unknown.then(|| "what people want of replicas cannot be read from the control table".to_owned())
     }
 
     fn reading_trouble(&self) -> Option<String> {
@@ -171,6 +183,7 @@ impl Running {
             gauges.unsettled_since_unix_ms().is_some_and(|since| now_unix_ms - since > UNSETTLED_AFTER_MS);
         let detached_shards = self.detached_shards(&channel.replica);
         let state = match through {
+            _ if self.wish(&config.name).is_some_and(|wish| wish.is_paused()) => status::State::Paused,
             _ if fails || stuck => status::State::Stalled,
             None => status::State::Starting,
             Some(_) if detached_shards > 0 => status::State::CatchingUp,
@@ -184,6 +197,7 @@ impl Running {
             status::State::CatchingUp => telemetry::State::CatchingUp,
             status::State::Streaming => telemetry::State::Streaming,
             status::State::Stalled => telemetry::State::Stalled,
+            status::State::Paused => telemetry::State::Paused,
         });
         metrics.set_parked_keys(gauges.parked_keys());
         let (used, limit) = (channel.budget.used_bytes() as u64, channel.budget.limit_bytes() as u64);
@@ -223,29 +237,30 @@ impl Running {
     }
 
     /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
-    /// that ended counts until its child has a row, because what the child holds comes after it. With none of them it
-    /// stays what it was.
+    /// that ended counts until a child of it is known, because what the child holds comes after it. With none of them it
+    /// stays what it was; as it does when the stream was replaced, because what the old one still holds is not read.
     fn applied_through_unix_ms(&mut self, index: usize) -> Option<i64> {
+        if self.stream_gap.is_some() {
+            return self.applied_through[index];
+        }
         let replica = &self.channels[index].replica;
         let with_children: BTreeSet<_> = self.rows.values().filter_map(|row| row.parent.as_ref()).collect();
         let mut least: Option<Option<i64>> = None;
         for row in self.rows.values() {
             let Some(checkpoint) = row.checkpoints.get(replica) else { continue };
-            let counts = match self.replicas.standing_of(replica, row, &self.rows, &self.lineage) {
-                Standing::Waiting => false,
-                Standing::Ready | Standing::Gap => true,
-                // A shard that ended before the replica's start has no time. One whose row expires has had children.
-                Standing::Done => {
-                    checkpoint.applied_through_unix_ms.is_some()
-                        && row.expires_unix_s.is_none()
-                        && !with_children.contains(&row.shard)
-                }
-            };
-            if !counts {
+            let through = if checkpoint.position.is_end() {
+                // Once it may expire, its children were there. One that ended before the replica's start has no time.
+                let was_last = row.expires_unix_s.is_none() && !with_children.contains(&row.shard);
+                let Some(through) = checkpoint.applied_through_unix_ms.filter(|_| was_last) else { continue };
+                Some(through)
+            } else if self.replicas.standing_of(replica, row, &self.rows, &self.lineage) == Standing::Waiting
+            {
                 continue;
-            }
-            let live = self.live.get(&row.shard).and_then(|live| live.seen(replica)?.applied_through.get());
-            let through = live.or(checkpoint.applied_through_unix_ms);
+            } else {
+                let live = self.live.get(&row.shard);
+                let live = live.and_then(|live| live.seen(replica)?.applied_through.get());
+                live.or(checkpoint.applied_through_unix_ms)
+            };
             least = Some(least.map_or(through, |least| least.min(through)));
         }
         if let Some(least) = least {

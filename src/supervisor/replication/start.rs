@@ -30,9 +30,10 @@ pub(super) struct Started {
     pub(super) replicas: Replicas,
     pub(super) channels: Vec<Channel>,
     pub(super) writers: Tasks<()>,
-    pub(super) fence: Fence,
     pub(super) rows: BTreeMap<ShardId, Row>,
     pub(super) stream_gap: Option<status::Gap>,
+    /// Rows of earlier streams.
+    pub(super) others: Vec<Row>,
 }
 
 /// Why a replication cannot start.
@@ -88,8 +89,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         new: new_replicas(setup).await?,
         start: config.start,
     };
-    let fence = Fence::closed();
-    let (channels, writers) = writers(setup, &fence, &stream.arn).await?;
+    let (channels, writers) = writers(setup, &stream.arn).await?;
     let source = Source {
         streams: Arc::clone(&config.source.streams),
         tables: Arc::clone(&config.source.tables),
@@ -98,7 +98,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
         view: stream.view,
     };
     let rows = rows.into_iter().map(|row| (row.shard.clone(), row)).collect();
-    Ok(Started { leases, source, replicas, channels, writers, fence, rows, stream_gap })
+    Ok(Started { leases, source, replicas, channels, writers, rows, stream_gap, others })
 }
 
 /// A replica that cannot be described now is no reason to keep changes from the others; its writer tells what it
@@ -146,8 +146,8 @@ pub(super) fn stream_gap(read: &StreamArn, current: Option<&StreamArn>, now_unix
     status::Gap {
         shard: None,
         reason,
-        advice: "changes between the two streams may be missing: verify or copy the replicas anew, then start the \
-                 replication under a new name"
+        advice: "changes between the two streams may be missing: restart the workers, verify or copy the replicas, and \
+                 `dynamirror seek` all of them to give up what is missing"
             .to_owned(),
         found_unix_ms: now_unix_ms,
     }
@@ -177,17 +177,14 @@ pub(super) async fn register(setup: &Setup, replicas: &BTreeSet<String>) -> Resu
     Ok(())
 }
 
-async fn writers(
-    setup: &Setup,
-    fence: &Fence,
-    stream: &StreamArn,
-) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
+async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tasks<()>), Failure> {
     let mut channels = Vec::new();
     let mut writers = Tasks::new();
     for replica in &setup.config.replicas {
         let (inbox, receiver) = mpsc::unbounded_channel();
         let (reloads, asked) = mpsc::unbounded_channel();
         let gauges = Arc::new(Gauges::default());
+        let retries = Fence::closed();
         let (name, table) = (&setup.config.name, &setup.config.source.table);
         let writer = Writer::build(replica::Parts {
             config: replica.writer.clone(),
@@ -196,7 +193,7 @@ async fn writers(
             inbox: receiver,
             reloads: asked,
             retry_lot: {
-                let fence = fence.clone();
+                let fence = retries.clone();
                 Arc::new(move |shard: Option<&ShardId>| Some(Lot::unheard(shard.cloned(), fence.clone())))
             },
             gauges: Arc::clone(&gauges),
@@ -207,7 +204,15 @@ async fn writers(
         writers.spawn(span, writer.await?.run());
         let budget = Budget::new(replica.buffer_bytes);
         let stream = replica.writer.guard.is_some().then(|| stream.order());
-        channels.push(Channel { replica: replica.name.clone(), inbox, reloads, budget, gauges, stream });
+        channels.push(Channel {
+            replica: replica.name.clone(),
+            inbox,
+            reloads,
+            budget,
+            gauges,
+            retries,
+            stream,
+        });
     }
     Ok((channels, writers))
 }

@@ -167,6 +167,20 @@ impl Cursors {
         self.changes += 1;
     }
 
+    /// Whether nothing is read for `replica`, nor will be before it is wanted again.
+    pub(super) fn is_at_rest(&self, replica: usize) -> bool {
+        let it = &self.replicas[replica];
+        !it.wanted && !matches!(it.seat, Seat::Attached { .. } | Seat::Served(_))
+    }
+
+    /// Forgets where `replica`, which is at rest, was: it begins anew, elsewhere.
+    pub(super) fn reset(&mut self, replica: usize) {
+        debug_assert!(self.is_at_rest(replica), "it is read for");
+        self.replicas[replica].seat = Seat::Held;
+        self.end_handover(replica);
+        self.changes += 1;
+    }
+
     // --- the live cursor ---
 
     /// What the live cursor is to do next. `has_room` tells of a detached replica whether it has room for a page.

@@ -1,5 +1,7 @@
 //! The two cursors of a shard at work: thin loops around what [`Cursors`] decides.
 
+mod state;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,9 +12,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info};
 
+use self::state::State;
 use super::super::feed::{Channel, Seen};
 use super::super::plan::{Order, Orders};
-use super::cursors::{Cursors, Step};
+use super::cursors::Step;
 use super::room::Room;
 use crate::budget::Reservation;
 use crate::checkpoint::Checkpoint;
@@ -50,6 +53,8 @@ pub(super) enum News {
     End(Vec<usize>),
     /// For these replicas the shard cannot be read on.
     Gap(Vec<usize>, GapReason),
+    /// All that was read for a replica was told, and nothing more is read before the seek with this number is obeyed.
+    Rest(usize, i64),
 }
 
 /// Both cursors.
@@ -60,12 +65,6 @@ pub(super) struct Reading {
     changed: Notify,
 }
 
-struct State {
-    cursors: Cursors,
-    /// The readers of those who are not being served; of one that is attached, as it was when it joined.
-    readers: Vec<Option<Reader>>,
-}
-
 /// Nobody listens any more: the shard's task has ended.
 struct Deaf;
 
@@ -73,9 +72,7 @@ struct Deaf;
 
 impl Reading {
     pub(super) fn new(parts: Parts, news: mpsc::Sender<News>) -> Self {
-        let count = parts.replicas.len();
-        let readers = (0..count).map(|_| None).collect();
-        let state = Mutex::new(State { cursors: Cursors::new(count, Instant::now()), readers });
+        let state = Mutex::new(State::new(&parts.replicas));
         Self { parts, news, state, changed: Notify::new() }
     }
 
@@ -83,7 +80,7 @@ impl Reading {
     pub(super) async fn run(self, orders: watch::Receiver<Orders>) {
         tokio::select! {
             biased;
-            () = self.attend(orders) => {}
+            Err(Deaf) = self.attend(orders) => {}
             Err(Deaf) = self.live() => {}
             Err(Deaf) = self.catch_up() => {}
         }
@@ -93,7 +90,7 @@ impl Reading {
 
     /// Lets replicas in and out as they may be read for. A replica is let in when its writer knows all keys that were
     /// parked before: its newer changes have to clear them.
-    async fn attend(&self, mut orders: watch::Receiver<Orders>) {
+    async fn attend(&self, mut orders: watch::Receiver<Orders>) -> Result<(), Deaf> {
         let know = |replica: usize, order: Order| async move {
             self.parts.replicas[replica].channel.know_parked().await;
             (replica, order)
@@ -103,16 +100,18 @@ impl Reading {
         loop {
             let now_runs: Vec<_> = {
                 let orders = orders.borrow_and_update();
-                let order = |it: &Replica| orders.get(&it.channel.replica).copied().unwrap_or(Order::Hold);
+                let order = |it: &Replica| orders.get(&it.channel.replica).cloned().unwrap_or(Order::Hold);
                 self.parts.replicas.iter().map(order).collect()
             };
             for (replica, order) in now_runs.iter().enumerate() {
                 if order.runs() && inside.insert(replica) {
-                    entering.push(know(replica, *order));
+                    entering.push(know(replica, order.clone()));
                 } else if !order.runs() && inside.remove(&replica) {
                     self.update(|state| state.cursors.hold(replica));
                 }
+                self.state().seek(replica, order.epoch());
             }
+            self.tell_rest().await?;
             let mut known = Vec::new();
             if let Some(until) = muster.take() {
                 while let Ok(Some(next)) = timeout_at(until, entering.next()).await {
@@ -136,10 +135,14 @@ impl Reading {
             return;
         }
         self.update(|state| {
-            let State { cursors, readers } = state;
             for (replica, order) in replicas {
+                let sought = &self.parts.replicas[replica].seen.sought;
+                if let Some(from) = sought.lock().expect("nothing panics while holding it").take() {
+                    state.begin_anew(replica, from);
+                }
+                let State { cursors, readers, from, .. } = state;
                 cursors.want(replica, || {
-                    let reader = self.reader(replica, order);
+                    let reader = self.reader(replica, from[replica], &order);
                     let place = reader.place();
                     readers[replica] = Some(reader);
                     place
@@ -148,14 +151,14 @@ impl Reading {
         });
     }
 
-    fn reader(&self, replica: usize, order: Order) -> Reader {
-        let mut from = self.parts.replicas[replica].from;
+    fn reader(&self, replica: usize, mut from: Checkpoint, order: &Order) -> Reader {
+        let is_fresh = self.parts.is_fresh && from.epoch == self.parts.replicas[replica].from.epoch;
         if let Order::Run { parent: Some(parent) } = order {
-            from.inherit(&parent);
+            from.inherit(parent);
         }
         let start = Start {
             position: from.position,
-            fresh: self.parts.is_fresh,
+            fresh: is_fresh,
             read_through_unix_ms: Some(from.read_through_unix_ms),
         };
         let Parts { config, source, shard, clock, metrics, troubles, .. } = &self.parts;
@@ -184,6 +187,9 @@ impl Reading {
                 step
             });
             let Step::Read { attached, not_before } = step else {
+                if matches!(step, Step::Release(_)) {
+                    self.tell_rest().await?;
+                }
                 if step == Step::Rest {
                     reader = None;
                     changed.await;
@@ -234,20 +240,16 @@ impl Reading {
                 let is_last = page.is_last;
                 self.tell(page_for(page, reserved)).await?;
                 if is_last {
-                    let ended = self.update(|state| state.cursors.all_over());
-                    self.tell(News::End(ended)).await?;
+                    let ended = self.update(State::all_over);
+                    self.tell_over(News::End(ended.clone()), &ended).await?;
                 } else {
                     self.update(|state| state.cursors.done(reader.place()));
                 }
             }
             Polled::Failed => self.update(|state| state.cursors.failed()),
             Polled::Gap(reason) => {
-                let stopped = self.update(|state| {
-                    // Those that go on by themselves have waited since they joined.
-                    state.readers.iter_mut().flatten().for_each(Reader::forget_iterator);
-                    state.cursors.gap(&reader.place())
-                });
-                self.tell(News::Gap(stopped, reason)).await?;
+                let stopped = self.update(|state| state.gap(&reader.place()));
+                self.tell_over(News::Gap(stopped.clone(), reason), &stopped).await?;
             }
         }
         Ok(())
@@ -303,14 +305,14 @@ impl Reading {
                 let is_last = page.is_last;
                 self.tell(page_for(page, vec![(replica, reservation)])).await?;
                 if is_last {
-                    self.update(|state| state.cursors.over(replica));
-                    return self.tell(News::End(vec![replica])).await;
+                    self.update(|state| state.over(replica));
+                    return self.tell_over(News::End(vec![replica]), &[replica]).await;
                 }
             }
             Polled::Failed => drop(reservation),
             Polled::Gap(reason) => {
-                self.update(|state| state.cursors.over(replica));
-                return self.tell(News::Gap(vec![replica], reason)).await;
+                self.update(|state| state.over(replica));
+                return self.tell_over(News::Gap(vec![replica], reason), &[replica]).await;
             }
         }
         let (place, has_room) = (reader.place(), room.is_there(replica));
@@ -322,13 +324,32 @@ impl Reading {
         if joined {
             debug!(replica = self.name(replica), "replica has caught up with the others");
         }
-        Ok(())
+        self.tell_rest().await
     }
 
     // --- both ---
 
     async fn tell(&self, news: News) -> Result<(), Deaf> {
         self.news.send(news).await.map_err(|_| Deaf)
+    }
+
+    /// Tells that there is nothing more to read for some.
+    async fn tell_over(&self, news: News, replicas: &[usize]) -> Result<(), Deaf> {
+        self.tell(news).await?;
+        for replica in replicas {
+            self.state().is_telling[*replica] = false;
+        }
+        self.tell_rest().await
+    }
+
+    /// Tells of replicas that were sought and are at rest now. What was read for them before is told already: a page
+    /// is told before its cursor lets go of a replica.
+    async fn tell_rest(&self) -> Result<(), Deaf> {
+        let resting = self.state().take_resting();
+        for (replica, epoch) in resting {
+            self.tell(News::Rest(replica, epoch)).await?;
+        }
+        Ok(())
     }
 
     /// Changes the state, shows what is to be seen of it, and wakes the other loops if it concerns them.

@@ -68,9 +68,12 @@ impl Task {
         }
     }
 
-    /// When a replica came to its end, or to a gap, others wait to hear of it before all is over.
+    /// When a replica came to its end, to a gap, or to where a seek wants it, others wait to hear of it before all is
+    /// over.
     pub(super) fn look_for_news(&mut self) {
-        if !self.has_news() {
+        if self.is_sought {
+            self.news_at = Some(Instant::now());
+        } else if !self.has_news() {
             self.news_at = None;
         } else if self.feeds.iter().any(Feed::is_ending) {
             self.news_at.get_or_insert(Instant::now() + END_SPREAD);
@@ -87,12 +90,16 @@ impl Task {
     /// The row is written: who waits for what is in it is told, while other replicas are still read for. A gap is told
     /// at once; before an end the children are listed, which start after it.
     fn announce(&mut self) {
+        let is_sought = std::mem::take(&mut self.is_sought);
         if self.count_decided() == self.reported {
+            if is_sought {
+                self.tell(Vec::new());
+            }
             return;
         }
         self.reported = self.count_decided();
         let children = self.children.clone();
-        let ended = self.feeds.iter().any(|feed| feed.reached().1.position.is_end());
+        let ended = self.feeds.iter().any(Feed::is_ended);
         if ended && children.is_none() {
             let (describer, stream) = (Arc::clone(&self.describer), self.source.stream.clone());
             let shard = self.row.shard.clone();
@@ -113,7 +120,7 @@ impl Task {
         let _ = self.reports.send(Report { row: self.row.clone(), children });
     }
 
-    fn count_decided(&self) -> usize {
+    pub(super) fn count_decided(&self) -> usize {
         self.feeds.iter().filter(|feed| feed.is_decided()).count()
     }
 

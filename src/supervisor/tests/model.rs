@@ -61,8 +61,13 @@ impl Model {
 
     /// Writes one version of a key, as the next record of `shard`.
     pub(super) fn put(&self, shard: &str, key: &str, version: u64) {
+        self.put_at(shard, key, version, super::START_UNIX_MS);
+    }
+
+    /// The same, made at this time.
+    pub(super) fn put_at(&self, shard: &str, key: &str, version: u64, created_unix_ms: i64) {
         let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
-        self.push(shard, self::key(key), Item::from_json(Bytes::from(item)), super::START_UNIX_MS);
+        self.push(shard, self::key(key), Item::from_json(Bytes::from(item)), created_unix_ms);
     }
 
     /// Writes an item, as the next record of `shard`.

@@ -3,13 +3,15 @@ use std::time::Duration;
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::lease::State;
-use crate::shard::Position;
+use crate::shard::{Position, ShardId};
+use crate::supervisor::desired::{self, Target, Wish};
 
 const NOW: i64 = 1_000_000;
 
 fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i64>, ended: bool) -> Row {
     let position = if ended { Position::End } else { Position::TrimHorizon };
-    let checkpoint = Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0 };
+    let checkpoint =
+        Checkpoint { position, applied_through_unix_ms: through, read_through_unix_ms: 0, epoch: 0 };
     Row {
         shard: shard.into(),
         stream: "arn:aws:dynamodb:eu-west-1:1:table/T/stream/x".into(),
@@ -27,7 +29,7 @@ fn row(shard: &str, parent: Option<&str>, owner: Option<&str>, through: Option<i
 
 fn worker(owner: &str, heartbeat_unix_ms: i64) -> gather::Worker {
     let (id, owner) = (crate::lease::worker(owner).to_owned(), owner.to_owned());
-    gather::Worker { id, owner, version: None, heartbeat_unix_ms }
+    gather::Worker { id, owner, version: None, heartbeat_unix_ms, draining: false }
 }
 
 fn observed(rows: Vec<Row>) -> Observed {
@@ -45,6 +47,7 @@ fn observed(rows: Vec<Row>) -> Observed {
                 table: "OrdersCopy".to_owned(),
                 started: true,
                 parked_keys: 0,
+                wish: Wish::default(),
             }],
         }],
     }
@@ -112,7 +115,13 @@ fn a_replica_that_is_in_the_child_is_as_far_as_that_whatever_another_lacks_of_th
     parent.owner = Some("a/1".to_owned());
     let other = row("s3", None, Some("a"), Some(NOW - 1_000), true);
     let mut observed = observed(vec![parent, child, other]);
-    let eu = gather::Replica { name: "eu".to_owned(), table: "eu".to_owned(), started: true, parked_keys: 0 };
+    let eu = gather::Replica {
+        name: "eu".to_owned(),
+        table: "eu".to_owned(),
+        started: true,
+        parked_keys: 0,
+        wish: Wish::default(),
+    };
     observed.replications[0].replicas.push(eu);
     let report = Report::new(&observed);
     assert_eq!(report.replications[0].replicas[0].lag_seconds, Some(8.0));
@@ -154,4 +163,47 @@ fn the_report_is_json_with_a_version_and_seconds() {
     assert_eq!(json["now"], "1970-01-01T00:16:40Z");
     assert_eq!(json["replications"][0]["replicas"][0]["lag_seconds"], 3.0);
     assert_eq!(json["workers"][0]["heartbeat_age_seconds"], 2.0);
+}
+
+#[test]
+fn a_pause_shows_until_when_it_may_last() {
+    let row = row("s1", None, Some("a"), Some(NOW - 3_000), false);
+    let mut paused = observed(vec![row]);
+    let wish = Wish { paused_unix_ms: Some(NOW - 2_000), ..Wish::default() };
+    paused.replications[0].replicas[0].wish = wish;
+    let report = Report::new(&paused);
+    assert!(report.ok, "{:?}", report.problems);
+    let replica = &report.replications[0].replicas[0];
+    assert_eq!(replica.state, ReplicaState::Paused);
+    assert_eq!(replica.headroom_seconds, Some(86_400.0 - 3.0));
+    paused.now_unix_ms += 21 * 3_600_000;
+    paused.workers[0].heartbeat_unix_ms = paused.now_unix_ms;
+    let report = Report::new(&paused);
+    assert!(report.problems[0].contains("resume orders --replica us"), "{:?}", report.problems);
+}
+
+#[test]
+fn a_seek_is_under_way_until_every_shard_has_obeyed_it() {
+    let mut rows = vec![
+        row("s1", None, Some("a"), Some(NOW - 3_000), false),
+        row("s2", None, Some("a"), Some(NOW - 3_000), false),
+    ];
+    let target = Target::Time { unix_ms: NOW - 900_000 };
+    let seek = desired::Seek { epoch: NOW - 1_000, target, may_skip: false };
+    let wish = Wish { seek: Some(seek), ..Wish::default() };
+    for (followed, state) in
+        [ReplicaState::Seeking, ReplicaState::Seeking, ReplicaState::Streaming].into_iter().enumerate()
+    {
+        for row in &mut rows[..followed] {
+            row.checkpoints.get_mut("us").expect("its checkpoint").epoch = NOW - 1_000;
+        }
+        let mut seeking = observed(rows.clone());
+        seeking.replications[0].replicas[0].wish = wish.clone();
+        let report = Report::new(&seeking);
+        let replica = &report.replications[0].replicas[0];
+        assert_eq!(replica.state, state);
+        let seek = replica.seek.as_ref().expect("a seek");
+        assert_eq!(seek.shards_to_follow, 2 - followed as u64);
+        assert_eq!(seek.target, "1970-01-01T00:01:40Z");
+    }
 }

@@ -11,6 +11,7 @@ fn checkpoint(position: Position, through: Option<i64>) -> Checkpoint {
         position,
         applied_through_unix_ms: through,
         read_through_unix_ms: through.unwrap_or_default(),
+        epoch: 0,
     }
 }
 
