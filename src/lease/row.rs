@@ -101,10 +101,11 @@ impl Row {
         }
     }
 
-    /// All gaps of replicas that lack some of the shard, with their names; without one when it is the same gap for
-    /// each of them.
-    pub fn all_gaps(&self) -> Vec<(Option<&str>, Gap)> {
-        let unfinished = || self.checkpoints.keys().filter(|replica| !self.is_done_for(replica));
+    /// All gaps of those of `replicas` that lack some of the shard, with their names; without one when it is the same
+    /// gap for each of them. What others miss, which are no longer configured, nobody asks for.
+    pub fn all_gaps(&self, replicas: &[String]) -> Vec<(Option<&str>, Gap)> {
+        let is_asked = |replica: &&String| replicas.contains(replica) && !self.is_done_for(replica);
+        let unfinished = || self.checkpoints.keys().filter(is_asked);
         let gaps: Vec<_> = unfinished()
             .filter_map(|replica| Some((Some(replica.as_str()), self.gap_of(replica)?)))
             .collect();

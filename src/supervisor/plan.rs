@@ -264,6 +264,18 @@ impl Replicas {
     }
 }
 
+/// Rows of `looked` that were never seen before and whose parents' rows are nowhere. Rows are read in pages, so a parent's
+/// may have been made behind the page that it belongs to, and its child's before the next: then it is there at the next
+/// look. Until that one, such a child must not be taken for one whose parent was never tracked.
+pub(super) fn orphans(looked: &[Row], known: &BTreeMap<ShardId, Row>) -> BTreeSet<ShardId> {
+    let shards: BTreeSet<_> = looked.iter().map(|row| &row.shard).chain(known.keys()).collect();
+    let is_orphan = |row: &&Row| {
+        let lacks_parent = row.parent.as_ref().is_some_and(|parent| !shards.contains(parent));
+        lacks_parent && !known.contains_key(&row.shard)
+    };
+    looked.iter().filter(is_orphan).map(|row| row.shard.clone()).collect()
+}
+
 /// What `replica` reached in the parent of `row`'s shard, if that is its end.
 fn parents_end<'a>(row: &Row, replica: &str, rows: &'a BTreeMap<ShardId, Row>) -> Option<&'a Checkpoint> {
     let parent = rows.get(row.parent.as_ref()?)?;
@@ -447,5 +459,19 @@ mod tests {
             rows.insert(child.shard.clone(), Row { owner: Some("w".to_owned()), ..child });
         }
         assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), Some(1 + ENDED_ROW_SECONDS));
+    }
+
+    #[test]
+    fn a_child_whose_parents_row_was_missed_is_an_orphan_until_it_is_known() {
+        let replicas = replicas(&["a"], &[], Start::TrimHorizon);
+        let (parent, child) =
+            (row(&replicas, &shard("p", None, true)), row(&replicas, &shard("c", Some("p"), false)));
+        let none = BTreeMap::new();
+        assert_eq!(orphans(std::slice::from_ref(&child), &none), BTreeSet::from(["c".into()]));
+        assert!(orphans(&[parent.clone(), child.clone()], &none).is_empty());
+        let known = BTreeMap::from([(parent.shard.clone(), parent)]);
+        assert!(orphans(std::slice::from_ref(&child), &known).is_empty());
+        let known = BTreeMap::from([(child.shard.clone(), child.clone())]);
+        assert!(orphans(&[child], &known).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The rows of one replication, to ask about: what waits, what is proven, which seeks are obeyed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::Shards;
 use crate::lease::Row;
@@ -52,14 +52,21 @@ impl<'a> Rows<'a> {
         shards
     }
 
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. With
-    /// none of them, as between a shard's end and its children's start, the newest that any shard has proven.
+    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
+    /// that ended counts until its child has a row, because what the child holds comes after it; one whose row expires
+    /// has had children. With none of all these, the newest that any shard has proven.
     pub(in crate::cli) fn applied_through_unix_ms(&self, replica: &str) -> Option<i64> {
         let through = |row: &Row| row.checkpoints.get(replica)?.applied_through_unix_ms;
-        let current = self.rows.iter();
-        let current = current.filter(|row| !row.is_done_for(replica) && !self.waits_for(row, replica));
+        let with_children: BTreeSet<_> = self.rows.iter().filter_map(|row| row.parent.as_ref()).collect();
+        let counts = |row: &&Row| match row.is_done_for(replica) {
+            true => {
+                let is_last = !with_children.contains(&row.shard) && row.expires_unix_s.is_none();
+                is_last && through(row).is_some()
+            }
+            false => !self.waits_for(row, replica),
+        };
         // `None` is the least: one shard that proves nothing leaves nothing proven.
-        let least = current.map(through).min();
+        let least = self.rows.iter().filter(counts).map(through).min();
         least.unwrap_or_else(|| self.rows.iter().filter_map(through).max())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::checkpoint::Checkpoint;
-use crate::lease::{Row, State};
+use crate::lease::Row;
 use crate::shard::ShardId;
 use crate::telemetry::FleetShards;
 
@@ -56,7 +56,7 @@ pub(super) fn view(rows: &[Row], replicas: &[&str], silent: &BTreeSet<ShardId>) 
         let is_held = row.owner.is_some() && !silent.contains(&row.shard);
         let count = if replicas.iter().all(|replica| row.is_done_for(replica)) {
             &mut shards.ended
-        } else if matches!(row.state, State::Gap { .. }) || !row.gaps.is_empty() {
+        } else if replicas.iter().any(|replica| row.gap_of(replica).is_some()) {
             &mut shards.gap
         } else if is_held {
             &mut shards.owned
@@ -108,6 +108,13 @@ impl<'a> Rows<'a> {
         !row.is_done_for(replica) && self.parent(row).is_none_or(|parent| parent.is_done_for(replica))
     }
 
+    /// Whether `replica` has all of the row's shard, and what comes after it is not known yet. A row that expires has had
+    /// children, whose rows may be gone before it.
+    fn is_tip(&self, row: &Row, replica: &str) -> bool {
+        let is_last = !self.with_children.contains(&row.shard) && row.expires_unix_s.is_none();
+        is_last && row.is_done_for(replica)
+    }
+
     fn parent(&self, row: &Row) -> Option<&'a Row> {
         self.by_shard.get(row.parent.as_ref()?).copied()
     }
@@ -120,7 +127,7 @@ impl<'a> Rows<'a> {
             let proven = if self.can_be_read(row, replica) {
                 // One shard of which nothing is known leaves nothing proven.
                 self.proven(row, replica)?
-            } else if row.is_done_for(replica) && !self.with_children.contains(&row.shard) {
+            } else if self.is_tip(row, replica) {
                 // A shard that ended before the replica's start has no time, and nothing that the replica wants.
                 let Some(proven) = self.proven(row, replica) else { continue };
                 proven

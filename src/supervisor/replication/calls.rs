@@ -1,11 +1,13 @@
 //! Calls to the control table that the loop does not wait for: looks at rows, and takes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tracing::{Span, info, warn};
 
+use super::super::plan;
 use super::Running;
 use crate::control;
 use crate::lease::{Renewal, Row, State};
@@ -53,6 +55,8 @@ pub(super) struct Looking {
     again: bool,
     /// At the row of the one lease that is asked for.
     at_one: bool,
+    /// What [`plan::orphans`] found in the last look.
+    orphans: BTreeSet<ShardId>,
 }
 
 async fn limited<T>(
@@ -146,7 +150,7 @@ impl Running {
         match result {
             Ok(rows) => {
                 self.control_error = None;
-                rows.into_iter().for_each(|row| self.keep(row));
+                self.keep_all(rows);
                 self.answer_wants();
                 self.advance();
                 self.even_out();
@@ -158,6 +162,24 @@ impl Running {
             }
         }
         if again {
+            self.look();
+        }
+    }
+
+    /// All rows as the control table has them. Those that have expired are gone from it.
+    fn keep_all(&mut self, rows: Vec<Row>) {
+        let orphans = plan::orphans(&rows, &self.rows);
+        let listed: BTreeSet<_> = rows.iter().map(|row| row.shard.clone()).collect();
+        self.rows.retain(|shard, row| {
+            row.expires_unix_s.is_none() || listed.contains(shard) || self.live.contains_key(shard)
+        });
+        self.near.retain(|shard| self.rows.contains_key(shard));
+        self.decided.retain(|shard| self.rows.contains_key(shard));
+        let is_torn = |row: &Row| orphans.contains(&row.shard) && !self.looking.orphans.contains(&row.shard);
+        let (torn, whole): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_torn);
+        whole.into_iter().for_each(|row| self.keep(row));
+        self.looking.orphans = orphans;
+        if !torn.is_empty() {
             self.look();
         }
     }

@@ -65,7 +65,7 @@ impl Running {
         let Some(mut obeyed) = wanted.obeyed(row, &self.rows, is_listed) else {
             return false;
         };
-        match self.leases.release(&mut obeyed).await {
+        match self.leases.amend(&mut obeyed).await {
             Ok(Renewal::Done) => {
                 info!(shard = %obeyed.shard, "shard that nobody reads obeys a seek");
                 self.rows.insert(obeyed.shard.clone(), obeyed);
@@ -84,7 +84,7 @@ impl Running {
     /// neither must an ended shard be left out, nor one be tried again that is gone.
     async fn is_there(&mut self, row: &Row) -> bool {
         let is_listed = is_listed(&row.shard, &self.lineage);
-        if is_listed && row.all_gaps().is_empty() {
+        if is_listed && row.all_gaps(&self.replicas.names).is_empty() {
             return true;
         }
         let is_there = self.can_be_read(&row.shard).await;

@@ -145,7 +145,7 @@ impl Running {
                 advice: advice.clone(),
                 found_unix_ms: gap.found_unix_ms,
             };
-            row.all_gaps().into_iter().map(gap).collect::<Vec<_>>()
+            row.all_gaps(&self.replicas.names).into_iter().map(gap).collect::<Vec<_>>()
         };
         self.stream_gap.iter().cloned().chain(self.rows.values().flat_map(gaps)).collect()
     }

@@ -67,7 +67,11 @@ pub(super) struct Cursors {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Seat {
     Held,
-    Attached { since: Instant },
+    /// With its own place when it joined, which the live cursor may not have reached yet.
+    Attached {
+        since: Instant,
+        from: Place,
+    },
     Detached(Place),
     Served(Place),
     Over,
@@ -193,15 +197,17 @@ impl Cursors {
             };
         }
         let place = self.live.as_ref().expect("somebody is attached to it").place;
-        let joins = |replica: &usize| match &self.replicas[*replica] {
-            Replica { seat: Seat::Detached(own), wanted: true, not_before, .. } => {
-                *not_before <= now && own.may_follow(&place) && has_room(*replica)
+        let joins = |replica: usize| match self.replicas[replica] {
+            Replica { seat: Seat::Detached(own), wanted: true, not_before, .. }
+                if not_before <= now && own.may_follow(&place) && has_room(replica) =>
+            {
+                Some((replica, own))
             }
-            _ => false,
+            _ => None,
         };
-        let joining: Vec<_> = (0..self.replicas.len()).filter(joins).collect();
-        for replica in joining {
-            self.attach(replica, now);
+        let joining: Vec<_> = (0..self.replicas.len()).filter_map(joins).collect();
+        for (replica, from) in joining {
+            self.attach(replica, from, now);
         }
         let not_before = self.handover.map(|handover| handover.until).filter(|until| *until > now);
         Step::Read { attached: self.attached(), not_before }
@@ -229,7 +235,7 @@ impl Cursors {
     /// Takes a replica off the live cursor, which stands at `place`.
     pub(super) fn detach(&mut self, replica: usize, place: Place, now: Instant) {
         let it = &mut self.replicas[replica];
-        if let Seat::Attached { since } = it.seat {
+        if let Seat::Attached { since, .. } = it.seat {
             let is_steady = now.saturating_duration_since(since) >= STEADY;
             it.rest = if is_steady { FIRST_REST } else { (it.rest * 2).min(LONGEST_REST) };
         }
@@ -244,7 +250,25 @@ impl Cursors {
         self.changes += 1;
     }
 
-    /// The live cursor has come to an end, or cannot go on: with it all who are attached. Returns them.
+    /// The live cursor cannot go on from `place`: neither can those who are attached. Returns them. Who was beyond it
+    /// and has not been reached is not among them: it goes on by itself from its own place.
+    pub(super) fn gap(&mut self, place: &Place) -> Vec<usize> {
+        let mut stopped = self.attached();
+        stopped.retain(|replica| match self.replicas[*replica].seat {
+            Seat::Attached { from, .. } if from.position > place.position => {
+                self.release(*replica, from);
+                false
+            }
+            _ => {
+                self.over(*replica);
+                true
+            }
+        });
+        self.live = None;
+        stopped
+    }
+
+    /// The live cursor has come to the end: with it all who are attached. Returns them.
     pub(super) fn all_over(&mut self) -> Vec<usize> {
         let attached = self.attached();
         for replica in &attached {
@@ -299,7 +323,7 @@ impl Cursors {
             return false;
         };
         if may_join && !live.is_polling && place.may_follow(&live.place) {
-            self.attach(replica, now);
+            self.attach(replica, place, now);
             return true;
         }
         // With the page that is under way, or that just came, the live cursor is ahead again.
@@ -349,13 +373,13 @@ impl Cursors {
     fn promote(&mut self, replica: usize, now: Instant) -> Step {
         if let Seat::Detached(place) = self.replicas[replica].seat {
             self.live = Some(Live { place, before: place, is_polling: false });
-            self.attach(replica, now);
+            self.attach(replica, place, now);
         }
         Step::Take(replica)
     }
 
-    fn attach(&mut self, replica: usize, now: Instant) {
-        self.replicas[replica].seat = Seat::Attached { since: now };
+    fn attach(&mut self, replica: usize, from: Place, now: Instant) {
+        self.replicas[replica].seat = Seat::Attached { since: now, from };
         self.end_handover(replica);
         self.changes += 1;
     }

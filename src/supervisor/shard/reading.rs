@@ -248,7 +248,7 @@ impl Reading {
             }
             Polled::Failed => self.update(|state| state.cursors.failed()),
             Polled::Gap(reason) => {
-                let stopped = self.update(State::all_over);
+                let stopped = self.update(|state| state.gap(&reader.place()));
                 self.tell_over(News::Gap(stopped.clone(), reason), &stopped).await?;
             }
         }
@@ -318,9 +318,7 @@ impl Reading {
         let (place, has_room) = (reader.place(), room.is_there(replica));
         let joined = self.update(|state| {
             let joined = state.cursors.served(replica, place, has_room, Instant::now());
-            if !joined {
-                state.readers[replica] = Some(reader);
-            }
+            state.readers[replica] = Some(reader);
             joined
         });
         if joined {

@@ -24,8 +24,10 @@ impl Task {
         self.fence.revoke();
         self.checkpoint();
         let mut row = self.row.clone();
-        if let Err(error) = self.leases.renew(&mut row).await {
-            warn!(%error, "write the last checkpoint");
+        match timeout(self.lease.row_write_limit(), self.leases.renew(&mut row)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "write the last checkpoint"),
+            Err(_) => warn!(error = "no answer in time", "write the last checkpoint"),
         }
         Exit::Lost
     }

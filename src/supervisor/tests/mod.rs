@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::model::Model;
 use super::status::State;
 use super::*;
+use crate::dynamo;
 use crate::dynamo::memory::Memory;
 use crate::task::Tasks;
 
@@ -369,4 +370,22 @@ async fn a_key_that_another_worker_parked_is_cleared_by_its_next_change() {
     let parked = crate::replica::parked::Parked::new(control, "orders", "us", world.clock);
     let left = parked.list().await.expect("listed");
     assert!(left.is_empty(), "an older change may still be tried again: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_has_expired_is_forgotten() {
+    let world = World::new(&["a"]);
+    let worker = world.worker("w").await;
+    world.source.close("a", &["b"]);
+    world.source.put("b", "x", 1);
+    world.until("x", 1).await;
+    // By then it is marked.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(worker.board.status().replications[0].shards.ended, 1);
+    let control = world.config("w").control;
+    let key = lease::Row::key("orders", &"a".into());
+    control.delete(&key, &dynamo::Condition::Always).await.expect("deleted");
+    worker.until("it is forgotten", |status| status.replications[0].shards.ended == 0).await;
+    world.source.put("b", "x", 2);
+    world.until("x", 2).await;
 }

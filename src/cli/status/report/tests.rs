@@ -92,12 +92,40 @@ fn a_shard_that_proves_nothing_leaves_the_lag_unknown() {
 }
 
 #[test]
-fn between_shards_the_newest_proof_stands() {
-    let report = Report::new(&observed(vec![
-        row("s1", None, None, Some(NOW - 9_000), true),
-        row("s2", None, None, Some(NOW - 5_000), true),
-    ]));
-    assert_eq!(report.replications[0].replicas[0].lag_seconds, Some(5.0));
+fn an_ended_shard_counts_until_its_child_is_there() {
+    let lag = |rows: Vec<Row>| Report::new(&observed(rows)).replications[0].replicas[0].lag_seconds;
+    let mut ended = row("s1", None, None, Some(NOW - 9_000), true);
+    let other = row("s2", None, Some("a"), Some(NOW - 5_000), false);
+    assert_eq!(lag(vec![ended.clone(), other.clone()]), Some(9.0));
+    let child = row("s3", Some("s1"), Some("a"), Some(NOW - 7_000), false);
+    assert_eq!(lag(vec![ended.clone(), other.clone(), child]), Some(7.0));
+    ended.expires_unix_s = Some(1);
+    assert_eq!(lag(vec![ended, other]), Some(5.0), "its child ended too, and its row is gone");
+}
+
+#[test]
+fn a_replica_that_is_in_the_child_is_as_far_as_that_whatever_another_lacks_of_the_parent() {
+    let mut parent = row("s1", None, None, Some(NOW - 9_000), true);
+    let mut child = row("s2", Some("s1"), None, Some(NOW - 8_000), false);
+    let behind = Checkpoint { position: Position::TrimHorizon, ..parent.checkpoints["us"] };
+    for row in [&mut parent, &mut child] {
+        row.state = State::Open;
+        row.checkpoints.insert("eu".to_owned(), behind);
+    }
+    parent.owner = Some("a/1".to_owned());
+    let other = row("s3", None, Some("a"), Some(NOW - 1_000), true);
+    let mut observed = observed(vec![parent, child, other]);
+    let eu = gather::Replica {
+        name: "eu".to_owned(),
+        table: "eu".to_owned(),
+        started: true,
+        parked_keys: 0,
+        wish: Wish::default(),
+    };
+    observed.replications[0].replicas.push(eu);
+    let report = Report::new(&observed);
+    assert_eq!(report.replications[0].replicas[0].lag_seconds, Some(8.0));
+    assert_eq!(report.replications[0].shards.unowned, 1, "nobody reads it, although it may be");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::lease::State;
 use crate::shard::{Position, Shard};
 use crate::supervisor::Start;
 use crate::supervisor::plan::Replicas;
@@ -182,4 +183,21 @@ proptest! {
         prop_assert!(after <= before || (before.is_none() && after == known), "{before:?} became {after:?}");
         prop_assert!(after.is_none_or(|after| known.is_some_and(|known| after <= known)));
     }
+}
+
+#[test]
+fn an_ended_shard_whose_childs_row_expired_before_its_own_is_not_the_last() {
+    let mut rows = [ended("p", None, Some(100)), row("d", Some("c"), Some("w"), &[("a", open(Some(900)))])];
+    assert_eq!(through(&rows), Some(100), "its child has no row yet");
+    rows[0].expires_unix_s = Some(1);
+    assert_eq!(through(&rows), Some(900));
+}
+
+#[test]
+fn a_gap_of_a_replica_that_is_no_longer_configured_is_none() {
+    let mut rows = [row("s", None, Some("w"), &[("a", open(Some(1))), ("b", open(Some(1)))])];
+    let gap = crate::lease::Gap { reason: "trimmed".to_owned(), found_unix_ms: 1 };
+    rows[0].gaps.insert("b".to_owned(), gap);
+    assert_eq!(view(&rows, &["a", "b"], &BTreeSet::new()).shards.gap, 1);
+    assert_eq!(view(&rows, &["a"], &BTreeSet::new()).shards.owned, 1);
 }

@@ -338,3 +338,23 @@ fn the_live_cursor_waits_once_for_who_is_a_page_behind_and_not_for_long() {
     rig.cursors.serve(1, rig.now);
     assert!(rig.cursors.served(1, place(45), true, rig.now), "it has reached the live cursor");
 }
+
+#[test]
+fn what_the_live_cursor_cannot_read_is_no_gap_to_who_is_beyond_it() {
+    let mut rig = Rig::new(3, Instant::now());
+    rig.cursors.want(0, || place(5));
+    rig.cursors.step(rig.now, |_| true);
+    for (replica, at) in [(1, 5), (2, 9)] {
+        rig.cursors.want(replica, || place(at));
+    }
+    assert_eq!(attached(&mut rig), [0, 1, 2]);
+    rig.cursors.begin();
+    assert_eq!(rig.cursors.gap(&place(5)), [0, 1]);
+    assert_eq!(rig.cursors.step(rig.now, |_| true), Step::Take(2), "it is read for from its own place");
+    assert_eq!(attached(&mut rig), [2]);
+    rig.cursors.begin();
+    rig.cursors.done(place(20));
+    rig.cursors.begin();
+    assert_eq!(rig.cursors.gap(&place(20)), [2]);
+    assert_eq!(rig.cursors.step(rig.now, |_| true), Step::Rest);
+}

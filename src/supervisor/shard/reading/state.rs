@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::super::cursors::Cursors;
 use super::Replica;
 use crate::checkpoint::Checkpoint;
-use crate::stream::Reader;
+use crate::stream::{Place, Reader};
 
 /// What the loops share.
 pub(super) struct State {
@@ -19,7 +19,7 @@ pub(super) struct State {
     pub(super) rested: Vec<i64>,
     /// Whether an end or a gap was read that is not told yet.
     pub(super) is_telling: Vec<bool>,
-    /// The readers of those who are neither attached nor being served.
+    /// The readers of those who are not being served; of one that is attached, as it was when it joined.
     pub(super) readers: Vec<Option<Reader>>,
 }
 
@@ -73,6 +73,18 @@ impl State {
 
     pub(super) fn all_over(&mut self) -> Vec<usize> {
         let over = self.cursors.all_over();
+        self.telling(over)
+    }
+
+    /// The live cursor cannot go on from `place`.
+    pub(super) fn gap(&mut self, place: &Place) -> Vec<usize> {
+        // Those who go on by themselves have waited since they joined.
+        self.readers.iter_mut().flatten().for_each(Reader::forget_iterator);
+        let over = self.cursors.gap(place);
+        self.telling(over)
+    }
+
+    fn telling(&mut self, over: Vec<usize>) -> Vec<usize> {
         for replica in &over {
             self.is_telling[*replica] = true;
         }
