@@ -270,6 +270,7 @@ impl Running {
     /// Shards stop reading and end by themselves; then nothing more comes to the writers, and they end too.
     async fn drain(mut self) {
         info!(shards = self.shards.len(), "draining");
+        self.revoke_retries();
         self.give_back_taken().await;
         while let Some((shard, exit)) = self.shards.next().await {
             if matches!(exit, Exit::Lost) {

@@ -154,6 +154,7 @@ impl Running {
     pub(super) async fn ended(&mut self, shard: &ShardId, exit: Exit) {
         self.live.remove(shard);
         let hold = self.holds.remove(shard);
+        self.revoke_retries();
         match exit {
             Exit::Ended(row, children) => {
                 self.children_unknown |= hold.is_some_and(|(hold, _)| hold.heir().is_some());
@@ -193,6 +194,7 @@ impl Running {
             // While a replica refuses writes nothing settles, and a shard would stand still for nothing.
             let settles = self.channels.iter().all(|channel| channel.gauges.trouble().is_none());
             if settles && hold.hand_over(&thief) {
+                self.revoke_retries();
                 info!(%shard, to = lease::worker(&thief), "giving a lease up for another worker");
             }
         }

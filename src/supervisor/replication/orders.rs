@@ -29,6 +29,7 @@ impl Running {
     /// A shard that is still being read came to its end, or to a gap, for some replicas.
     pub(super) async fn reported(&mut self, report: Report) {
         let Report { row, children } = report;
+        self.revoke_retries();
         // The shard's task may have ended meanwhile, and told more.
         if self.rows.get(&row.shard).is_some_and(|known| known.counter > row.counter) {
             return;

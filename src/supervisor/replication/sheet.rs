@@ -100,7 +100,12 @@ impl Running {
     fn permit_retries(&self, shards: &Shards) {
         let until = Instant::now() + 2 * SHOW_INTERVAL;
         let holds_all = shards.elsewhere == 0 && shards.unowned == 0 && !self.live.is_empty();
-        let may_write = holds_all && self.live.values().all(|live| live.fence.is_open(until));
+        // What is being given up is another worker's before this one hears of it, and so are children not yet known.
+        let gives_up = self.holds.values().any(|(hold, _)| hold.drain().is_cancelled());
+        let may_write = holds_all
+            && !gives_up
+            && !self.lacks_children()
+            && self.live.values().all(|live| live.fence.is_open(until));
         let wanted = self.wanted();
         for channel in &self.channels {
             if may_write && wanted.runs(&channel.replica) {
@@ -109,6 +114,19 @@ impl Running {
                 channel.retries.revoke();
             }
         }
+    }
+
+    /// Nothing that was parked is tried again before the next turn finds that it may be.
+    pub(super) fn revoke_retries(&self) {
+        self.channels.iter().for_each(|channel| channel.retries.revoke());
+    }
+
+    /// Whether a shard that the stream still shows ended for a replica, and none of its children is known.
+    fn lacks_children(&self) -> bool {
+        let parents: BTreeSet<_> = self.rows.values().filter_map(|row| row.parent.as_ref()).collect();
+        let is_last = |row: &Row| row.expires_unix_s.is_none() && !parents.contains(&row.shard);
+        let ended = |row: &Row| self.replicas.names.iter().any(|replica| row.is_done_for(replica));
+        self.rows.values().any(|row| is_last(row) && ended(row) && self.lineage.get(&row.shard).is_some())
     }
 
     fn count_shards(&self) -> Shards {

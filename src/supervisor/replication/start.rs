@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{error, info_span, warn};
 
 use super::Setup;
@@ -194,7 +195,10 @@ async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tas
             reloads: asked,
             retry_lot: {
                 let fence = retries.clone();
-                Arc::new(move |shard: Option<&ShardId>| Some(Lot::unheard(shard.cloned(), fence.clone())))
+                // One that waited for the right to write could have it again after somebody else wrote meanwhile.
+                Arc::new(move |shard: Option<&ShardId>| {
+                    fence.is_open(Instant::now()).then(|| Lot::unheard(shard.cloned(), fence.clone()))
+                })
             },
             gauges: Arc::clone(&gauges),
             clock: setup.clock,

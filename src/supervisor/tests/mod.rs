@@ -389,3 +389,26 @@ async fn a_row_that_has_expired_is_forgotten() {
     world.source.put("b", "x", 2);
     world.until("x", 2).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_change_is_not_tried_again_while_another_may_read_newer_ones_of_its_key() {
+    let world = World::new(&["a", "b"]);
+    world.tables.refuse_items_with(r#""N":"13""#);
+    let worker = world.worker("w").await;
+    world.source.put("a", "x", 12);
+    world.until("x", 12).await;
+    world.source.put("a", "x", 13);
+    worker.until("it is parked", |status| status.replications[0].replicas[0].parked_keys == 1).await;
+    // What follows is in a child that is not listed yet, and another worker may know it before.
+    world.source.close("a", &[]);
+    worker.until("it ended", |status| status.replications[0].shards.ended == 1).await;
+    world.tables.accept_all();
+    let control = Control::new(Arc::clone(&world.tables) as _, "control");
+    let parked = crate::replica::parked::Parked::new(control, "orders", "us", world.clock);
+    let entry = parked.list().await.expect("listed").remove(0);
+    assert!(parked.ask_retry(&entry).await.expect("a call"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.version("x").as_deref(), Some("12"), "it may be older than what another has written");
+    world.source.close("a", &["c"]);
+    world.until("x", 13).await;
+}
