@@ -194,6 +194,7 @@ impl Built {
             source: parts.source.clone(),
             clock: parts.clock,
             is_fresh: parts.is_fresh,
+            fence: parts.fence.clone(),
             metrics: Arc::clone(&reading),
             troubles: told,
             replicas: feeds.iter().map(to_read).collect(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info};
 
 use self::state::State;
@@ -20,11 +20,15 @@ use super::room::Room;
 use crate::budget::Reservation;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
+use crate::lease::Fence;
 use crate::shard::ShardId;
 use crate::stream::{self, GapReason, Page, Polled, Reader, Source, Start, Trouble};
 
 /// How long the replicas whose parked keys are known wait for the others at the start, so that all begin together.
 const MUSTER: Duration = Duration::from_millis(500);
+
+/// How often a closed fence is looked at.
+const FENCE_LOOK: Duration = Duration::from_millis(100);
 
 /// What reading a shard needs to know.
 pub(super) struct Parts {
@@ -33,6 +37,8 @@ pub(super) struct Parts {
     pub(super) source: Source,
     pub(super) clock: Clock,
     pub(super) is_fresh: bool,
+    /// Without the right to write what is read nothing is read: a successor may be at the shard.
+    pub(super) fence: Fence,
     pub(super) metrics: Arc<stream::Metrics>,
     pub(super) troubles: mpsc::Sender<Trouble>,
     pub(super) replicas: Vec<Replica>,
@@ -173,6 +179,7 @@ impl Reading {
         let mut room = Room::new(budgets);
         let mut reader: Option<Reader> = None;
         loop {
+            self.permitted().await;
             let changed = self.changed.notified();
             let step = self.update(|state| {
                 let step = state.cursors.step(Instant::now(), |replica| room.is_there(replica));
@@ -212,6 +219,9 @@ impl Reading {
             };
             if found.waited {
                 reader.forget_iterator();
+            }
+            if !self.is_permitted() {
+                continue;
             }
             self.detach(found.lacking, reader);
             self.live_page(reader, found.reserved).await?;
@@ -261,6 +271,7 @@ impl Reading {
         let budgets = self.parts.replicas.iter().map(|it| it.channel.budget.clone()).collect();
         let room = Room::new(budgets);
         loop {
+            self.permitted().await;
             let changed = self.changed.notified();
             let waiting = {
                 let state = self.state();
@@ -278,6 +289,9 @@ impl Reading {
                 () = changed => continue,
                 first = room.first(&waiting) => first,
             };
+            if !self.is_permitted() {
+                continue;
+            }
             let mut reader = self.update(|state| {
                 if let Some(before) = state.cursors.serve(replica, Instant::now())
                     && let Some(reader) = &mut state.readers[before]
@@ -328,6 +342,19 @@ impl Reading {
     }
 
     // --- both ---
+
+    /// Whether the lease is surely held. A process that stood still for longer than that must not read on beside its
+    /// successor (I9) until it has learnt so.
+    fn is_permitted(&self) -> bool {
+        self.parts.fence.is_open(Instant::now())
+    }
+
+    /// Waits until the lease is surely held: if it was not lost, a renewal opens the fence again.
+    async fn permitted(&self) {
+        while !self.is_permitted() {
+            sleep(FENCE_LOOK).await;
+        }
+    }
 
     async fn tell(&self, news: News) -> Result<(), Deaf> {
         self.news.send(news).await.map_err(|_| Deaf)
