@@ -44,6 +44,7 @@ pub mod item;
 pub mod key;
 pub mod lane;
 pub mod lease;
+mod mutation;
 pub mod record;
 pub mod replica;
 pub mod route;

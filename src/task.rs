@@ -1,5 +1,8 @@
 //! Tasks with a name and an owner. The only place that spawns.
 
+#[cfg(test)]
+pub(crate) mod node;
+
 use std::future::Future;
 
 use tokio::task::JoinSet;
@@ -20,6 +23,8 @@ impl<T: Send + 'static> Tasks<T> {
 
     /// Starts `future` in `span`.
     pub fn spawn(&mut self, span: tracing::Span, future: impl Future<Output = T> + Send + 'static) {
+        #[cfg(test)]
+        let future = node::here(future);
         self.set.spawn(future.instrument(span));
     }
 

@@ -9,27 +9,35 @@ use std::path::{Path, PathBuf};
 /// Every top-level module with the others it may import. Words know only lower words; ports know words; stages know
 /// ports, words, and of each other what the module before hands over; programs know stages; the shell knows all.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    // Below all: switches for deliberate bugs, compiled for tests only.
+    ("mutation", &[]),
     // Words.
     ("fault", &[]),
     ("item", &[]),
-    ("shard", &[]),
+    ("shard", &["mutation"]),
     ("key", &["item"]),
     ("change", &["item", "key", "shard"]),
     ("record", &["item", "key", "shard"]),
     // Ports.
     ("backoff", &[]),
-    ("budget", &[]),
+    ("budget", &["mutation"]),
     ("clock", &[]),
     ("task", &[]),
     ("telemetry", &["clock", "fault"]),
     ("dynamo", &["backoff", "change", "fault", "item", "key", "record", "shard"]),
     ("control", &["dynamo", "item"]),
     // Stages, in the order of a change's path.
-    ("stream", &["backoff", "budget", "clock", "dynamo", "fault", "item", "key", "record", "shard", "task"]),
+    (
+        "stream",
+        &[
+            "backoff", "budget", "clock", "dynamo", "fault", "item", "key", "mutation", "record", "shard",
+            "task",
+        ],
+    ),
     ("route", &["change", "record", "shard"]),
-    ("checkpoint", &["shard"]),
-    ("lease", &["checkpoint", "control", "dynamo", "item", "shard"]),
-    ("lane", &["budget", "change", "key", "lease", "shard"]),
+    ("checkpoint", &["mutation", "shard"]),
+    ("lease", &["checkpoint", "control", "dynamo", "item", "mutation", "shard"]),
+    ("lane", &["budget", "change", "key", "lease", "mutation", "shard"]),
     (
         "replica",
         &[
@@ -44,6 +52,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "key",
             "lane",
             "lease",
+            "mutation",
             "shard",
             "telemetry",
         ],
@@ -64,6 +73,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "key",
             "lane",
             "lease",
+            "mutation",
             "record",
             "replica",
             "route",

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Checkpoint;
+use crate::mutation::{self, Mutation};
 use crate::shard::Position;
 
 /// The name of a lot within its frontier.
@@ -38,6 +39,9 @@ impl Frontier {
     /// Opens the next lot. When it is settled, everything up to `position` is done; `newest_unix_ms` is the time
     /// of the newest record up to there.
     pub fn admit(&mut self, position: Position, newest_unix_ms: Option<i64>) -> LotNumber {
+        if position.is_end() && mutation::is_on(Mutation::EndBeforeSettled) {
+            self.reached.position = position;
+        }
         self.open.push_back(Lot { settled: false, position, newest_unix_ms });
         self.first_open + self.open.len() as u64 - 1
     }
@@ -47,6 +51,9 @@ impl Frontier {
         let lot = number.checked_sub(self.first_open).and_then(|index| self.open.get_mut(index as usize));
         let Some(lot) = lot else { return false };
         lot.settled = true;
+        if mutation::is_on(Mutation::CheckpointOutOfOrder) {
+            self.reached.position = lot.position;
+        }
         let mut moved = false;
         while let Some(lot) = self.open.pop_front_if(|lot| lot.settled) {
             self.first_open += 1;
@@ -58,6 +65,9 @@ impl Frontier {
                 epoch: self.reached.epoch,
             });
             moved = true;
+        }
+        if let Some(next) = self.open.front().filter(|_| mutation::is_on(Mutation::CheckpointOneTooFar)) {
+            self.reached.position = next.position;
         }
         moved
     }

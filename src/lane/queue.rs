@@ -11,6 +11,7 @@ use super::{Delivery, Tally};
 use crate::change::{Change, Op};
 use crate::key::Key;
 use crate::lease::Fence;
+use crate::mutation::{self, Mutation};
 use crate::shard::ShardId;
 
 /// Changes waiting for one replica, and those on their way.
@@ -129,6 +130,10 @@ impl Queue {
             let slot = &mut self.slots[id as usize];
             slot.sending = false;
             match &mut slot.waiting {
+                Some((newer, waiting)) if mutation::is_on(Mutation::RetryOverNewer) => {
+                    waiting.replace(claims);
+                    *newer = change;
+                }
                 Some((_, newer)) => newer.replace(claims),
                 waiting => *waiting = Some((change, claims)),
             }
@@ -240,7 +245,13 @@ impl Queue {
         };
         let slot = &mut self.slots[id as usize];
         if let Some((_, older)) = slot.waiting.take() {
-            claims.replace(older);
+            if mutation::is_on(Mutation::CoalesceSettlesEarly) {
+                self.pending -= 1;
+                self.tally.coalesced += 1;
+                self.lots.settle(&older);
+            } else {
+                claims.replace(older);
+            }
         }
         slot.key = change.key.clone();
         slot.waiting = Some((change, claims));
@@ -282,7 +293,9 @@ impl Queue {
     }
 
     fn settle(&mut self, id: SlotId, claims: &Claims) {
-        self.tally.coalesced += claims.replaced_count();
+        if !mutation::is_on(Mutation::LedgerForgets) {
+            self.tally.coalesced += claims.replaced_count();
+        }
         self.pending -= 1 + claims.replaced_count();
         self.lots.settle(claims);
         self.sent(id);

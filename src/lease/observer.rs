@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::row::Row;
+use crate::mutation::{self, Mutation};
 use crate::shard::ShardId;
 
 /// How a lease may be taken.
@@ -61,6 +62,7 @@ impl Observer {
         }
         let since = keep_while_still(&mut self.seen, row, now);
         match (since + duration).checked_duration_since(now) {
+            _ if mutation::is_on(Mutation::StealHeld) => Claim::Free,
             Some(left) if !left.is_zero() => Claim::Held(left),
             _ => Claim::Expired,
         }

@@ -6,6 +6,7 @@ use super::row::{Owner, Row};
 use crate::control::{self, Control};
 use crate::dynamo::{Condition, Outcome};
 use crate::item::Value;
+use crate::mutation::{self, Mutation};
 use crate::shard::ShardId;
 
 /// The shard rows of one replication, as one worker writes them.
@@ -135,7 +136,10 @@ impl Leases {
         loop {
             let seen = row.counter;
             row.counter = seen + 1;
-            let unchanged = Condition::Equals { attribute: "counter", value: Value::integer(seen) };
+            let unchanged = match mutation::is_on(Mutation::UnconditionalRow) {
+                true => Condition::Always,
+                false => Condition::Equals { attribute: "counter", value: Value::integer(seen) },
+            };
             let outcome = self.control.put(&row.attributes(&self.replication), &unchanged).await;
             let found = match outcome {
                 Ok(Outcome::Done) => return Ok(Renewal::Done),

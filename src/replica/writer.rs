@@ -20,6 +20,7 @@ use crate::dynamo::{self, Guarded, Tables, WRITE_ITEMS_MAX, Written};
 use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
 use crate::key::Key;
 use crate::lane::{Batch, Delivery, Lot, Queue};
+use crate::mutation::{self, Mutation};
 use crate::shard::ShardId;
 use crate::telemetry;
 
@@ -202,8 +203,14 @@ impl Writer {
         let tables = Arc::clone(&self.parts.tables);
         let table = self.parts.config.table.clone();
         self.under_way.push(Box::pin(async move {
-            let write = tables.write(&table, &batch.changes);
-            let result = dynamo::until(deadline, "BatchWriteItem", write).await;
+            let write = async {
+                let first = tables.write(&table, &batch.changes);
+                match mutation::is_on(Mutation::HiddenRetry) {
+                    true => futures_util::future::join(first, tables.write(&table, &batch.changes)).await.0,
+                    false => first.await,
+                }
+            };
+            let result = dynamo::until(deadline, "BatchWriteItem", Box::pin(write)).await;
             Done::Wrote { batch, result }
         }));
     }
@@ -258,7 +265,7 @@ impl Writer {
 
     fn wrote(&mut self, mut batch: Batch, written: &Written) {
         let now = Instant::now();
-        if written.unprocessed.is_empty() {
+        if written.unprocessed.is_empty() || mutation::is_on(Mutation::LoseUnprocessed) {
             self.succeeded();
         } else {
             let left = batch.take(&written.unprocessed);
@@ -272,7 +279,9 @@ impl Writer {
         }
         self.parts.metrics.consumed_write_units(written.consumed_units);
         self.count_applied(&batch);
-        self.clear_parked(&mut batch);
+        if !mutation::is_on(Mutation::ParkedStays) {
+            self.clear_parked(&mut batch);
+        }
         self.queue.applied(batch);
     }
 
@@ -336,6 +345,7 @@ impl Writer {
                 return self.park(batch, error);
             }
             Directive::SlowDown if error.fault == Fault::Throttled(Width::KeyRange) => self.pace.aside(now),
+            Directive::RetryAfterSettling if mutation::is_on(Mutation::RetryWithoutSettling) => now,
             Directive::RetryAfterSettling => self.pace.failed(now).max(now + self.parts.config.settle),
             Directive::Park | Directive::Stall | Directive::Gap => self.pace.stalled(now),
             Directive::SlowDown | Directive::Retry | Directive::Reacquire => self.pace.failed(now),

@@ -1,5 +1,6 @@
 //! Where a shard is read: what was read, how to ask for what comes next, and what to leave out.
 
+use crate::mutation::{self, Mutation};
 use crate::record::Record;
 use crate::shard::Position;
 
@@ -38,8 +39,10 @@ impl Cursor {
     pub(super) fn ask(&mut self, now_unix_ms: i64) -> Position {
         if let Position::Latest { since_unix_ms } = self.ask {
             let asked = self.ask;
-            self.ask = by_time(asked);
-            if now_unix_ms - since_unix_ms <= LATEST_AGE_MAX_MS {
+            if !mutation::is_on(Mutation::LatestAgain) {
+                self.ask = by_time(asked);
+            }
+            if now_unix_ms - since_unix_ms <= LATEST_AGE_MAX_MS || mutation::is_on(Mutation::LatestAgain) {
                 return asked;
             }
         }

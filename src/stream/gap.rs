@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::fault::Fault;
+use crate::mutation::{self, Mutation};
 use crate::shard::Position;
 
 use super::{RETENTION, Start};
@@ -54,7 +55,7 @@ pub fn judge(fault: Fault, read_through_unix_ms: Option<i64>, now_unix_ms: i64) 
     if fault != Fault::Trimmed {
         return Verdict::Gap(Reason::Missing);
     }
-    if is_proof(read_through_unix_ms, now_unix_ms) {
+    if is_proof(read_through_unix_ms, now_unix_ms) || mutation::is_on(Mutation::TrimmedIsNoGap) {
         Verdict::TrimHorizon
     } else {
         Verdict::Gap(Reason::Trimmed)

@@ -7,6 +7,7 @@ use super::desired::{Sought, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::dynamo::StreamArn;
 use crate::lease::{Row, State};
+use crate::mutation::{self, Mutation};
 use crate::shard::{Position, Shard, ShardId};
 use crate::stream::Lineage;
 
@@ -140,7 +141,10 @@ impl Replicas {
         let parent = shard.parent.as_ref().and_then(|parent| rows.get(parent));
         for replica in &self.names {
             if let Some(parent) = parent.filter(|parent| parent.checkpoints.contains_key(replica)) {
-                let position = self.first_in_child(replica, parent, shard.closed, now_unix_ms);
+                let position = match mutation::is_on(Mutation::ChildAtLatest) {
+                    true => Position::Latest { since_unix_ms: now_unix_ms },
+                    false => self.first_in_child(replica, parent, shard.closed, now_unix_ms),
+                };
                 row.checkpoints.insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
             }
         }
@@ -207,6 +211,7 @@ impl Replicas {
             // trimmed before the replication began.
             None => lineage.get(parent).is_none(),
         };
+        let may_start = may_start || mutation::is_on(Mutation::ChildBeforeParent);
         if may_start { Standing::Ready } else { Standing::Waiting }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::dynamo::{self, FETCH_KEYS_MAX, Iterator, PAGE_RECORDS_MAX};
 use crate::fault::{Directive, Fault, Stage, directive};
+use crate::mutation::{self, Mutation};
 use crate::record::Record;
 use crate::shard::{Position, ShardId};
 
@@ -178,6 +179,9 @@ impl Reader {
         let dynamo::Page { mut records, mut bytes, next } = page;
         let seen = self.note(&records, bytes, polled_unix_ms);
         let is_last = next.is_none();
+        if is_last && mutation::is_on(Mutation::DropLastPage) {
+            records.clear();
+        }
         self.iterator = next.map(|iterator| (iterator, Instant::now()));
         let mut skipped = self.cursor.admit(&mut records);
         if !self.source.view.has_new_image() {
@@ -225,6 +229,13 @@ impl Reader {
     fn recover(&mut self, error: dynamo::Error) -> Polled {
         let directive = directive(error.fault, Stage::Read);
         let pause = match directive {
+            Directive::Gap
+                if error.fault == Fault::Missing && mutation::is_on(Mutation::VanishedIsFinished) =>
+            {
+                let position = self.cursor.position();
+                let (records, held_bytes, skipped, quiet) = Default::default();
+                return Polled::Page(Page { records, position, skipped, quiet, held_bytes, is_last: true });
+            }
             Directive::Gap => {
                 let through = self.evidence.through_unix_ms();
                 match gap::judge(error.fault, through, self.clock.unix_ms()) {

@@ -11,6 +11,7 @@ use super::{CONTROL_CALLS, Running, start};
 use crate::dynamo::Table;
 use crate::fault::{Fault, Stage, advice};
 use crate::lease::{self, Row, State};
+use crate::mutation::{self, Mutation};
 use crate::shard::{Position, Shard, ShardId};
 
 /// Full listings in a row that show a shard without its parent, before a parent that can be read is read although
@@ -68,7 +69,10 @@ impl Running {
     /// A stream that is not the table's newest any more ends, and what is written to the new one is not read.
     pub(super) fn check_stream(&mut self, table: &Table) {
         let current = table.stream.as_ref().filter(|stream| stream.enabled).map(|stream| &stream.arn);
-        if current == Some(&self.source.stream) || self.stream_gap.is_some() {
+        if current == Some(&self.source.stream)
+            || self.stream_gap.is_some()
+            || mutation::is_on(Mutation::NewStreamIsNoGap)
+        {
             return;
         }
         let gap = start::stream_gap(&self.source.stream, current, self.setup.clock.unix_ms());

@@ -14,6 +14,7 @@ use crate::fault::{Stage, advice};
 use crate::item::Value;
 use crate::lane::Lot;
 use crate::lease::{Fence, Leases, Row};
+use crate::mutation::{self, Mutation};
 use crate::replica::parked::{self, Parked};
 use crate::replica::{self, Gauges, Writer};
 use crate::shard::ShardId;
@@ -84,6 +85,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
     let (rows, others): (Vec<_>, Vec<_>) =
         leases.load().await?.into_iter().partition(|row| row.stream == stream.arn);
     let stream_gap = left_behind(setup, &others, &stream.arn);
+    let stream_gap = stream_gap.filter(|_| !mutation::is_on(Mutation::NewStreamIsNoGap));
     let replicas = Replicas {
         names: config.replicas.iter().map(|replica| replica.name.clone()).collect(),
         new: new_replicas(setup).await?,

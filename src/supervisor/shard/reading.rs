@@ -20,6 +20,7 @@ use super::room::Room;
 use crate::budget::Reservation;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
+use crate::mutation::{self, Mutation};
 use crate::shard::ShardId;
 use crate::stream::{self, GapReason, Page, Polled, Reader, Source, Start, Trouble};
 
@@ -153,6 +154,10 @@ impl Reading {
 
     fn reader(&self, replica: usize, mut from: Checkpoint, order: &Order) -> Reader {
         let is_fresh = self.parts.is_fresh && from.epoch == self.parts.replicas[replica].from.epoch;
+        if mutation::is_on(Mutation::StartElsewhere) {
+            let all = self.parts.replicas.iter().map(|it| it.from);
+            from = all.fold(from, |most, it| if it.position > most.position { it } else { most });
+        }
         if let Order::Run { parent: Some(parent) } = order {
             from.inherit(parent);
         }

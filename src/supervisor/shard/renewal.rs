@@ -9,6 +9,7 @@ use tracing::warn;
 use super::super::feed::Feed;
 use super::{Exit, Report, Task};
 use crate::lease::Renewal;
+use crate::mutation::{self, Mutation};
 use crate::shard::Shard;
 use crate::telemetry;
 
@@ -125,6 +126,9 @@ impl Task {
     pub(super) fn renewal_failed(&self, error: &dyn std::fmt::Display) -> bool {
         self.metrics.lease_renewal_failed();
         self.metrics.checkpoint_failed();
+        if mutation::is_on(Mutation::LostRenewalIsDone) {
+            self.fence.open_until(Instant::now() + self.lease.fence_span());
+        }
         let held = self.fence.is_open(Instant::now());
         warn!(%error, held, "lease is not renewed");
         if !held {
