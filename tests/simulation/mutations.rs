@@ -18,7 +18,7 @@
 //! | sequence numbers are compared as texts | Mixed | 1 | 20 | I2, I4 |
 //! | a child is read before its parent's end is durable | Shards | 1 | 20 | I3 |
 //! | a child starts at its latest record | Shards | 1 | 20 | I3 |
-//! | a start at the latest record is asked for again | Latest | 7 | 80 | I2, I4 |
+//! | a start at the latest record is asked for again | Latest | 7 | 80 | I2, I4, I10 |
 //! | a replica starts at the checkpoint of another | Outages | 3 | 40 | I2 |
 //! | a vanished shard is taken for finished | Loss | 2 | 30 | I2 |
 //! | a trimmed position is never a gap | Loss | 14 | 150 | I2 |
@@ -85,7 +85,7 @@ proofs! {
     numbers_compared_as_texts: CompareAsText, Mixed, 20, ["I2", "I4"];
     a_child_before_its_parent: ChildBeforeParent, Shards, 20, ["I3"];
     a_child_at_latest: ChildAtLatest, Shards, 20, ["I3"];
-    latest_asked_for_again: LatestAgain, Latest, 80, ["I2", "I4"];
+    latest_asked_for_again: LatestAgain, Latest, 80, ["I2", "I4", "I10"];
     a_start_at_anothers_checkpoint: StartElsewhere, Outages, 40, ["I2"];
     a_vanished_shard_taken_for_finished: VanishedIsFinished, Loss, 30, ["I2"];
     a_trimmed_position_ignored: TrimmedIsNoGap, Loss, 150, ["I2"];
