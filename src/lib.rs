@@ -22,7 +22,7 @@
 //! | programs | [`supervisor`] |
 //! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
 //! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`task`] [`telemetry`] |
-//! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`] |
+//! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`]; `mutation`: deliberate bugs, in tests alone |
 //! | aside | [`emulator`]: a server for the demo and the tests, which judges the daemon and shares nothing with it |
 
 pub mod backoff;

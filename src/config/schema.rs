@@ -145,7 +145,7 @@ static WORKER: Table = Table {
             "id",
             Kind::Name,
             Preset::Absent("worker-1", "host name and a random suffix"),
-            "name in the control table; two running workers must never share it",
+            "name in the control table; give every worker its own, so that `status` tells them apart",
         ),
         value(
             "grace",

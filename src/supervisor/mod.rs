@@ -56,7 +56,7 @@ pub use worker::{Error, Worker};
 /// All that a worker is told.
 #[derive(Clone)]
 pub struct Config {
-    /// Its id, different from that of every other worker, living or dead.
+    /// Its id, which people know it by; each process of one id is a worker of its own.
     pub worker: String,
     /// Where leases and checkpoints are kept.
     pub control: Control,

@@ -87,7 +87,7 @@ impl Worker {
                 drain: stop.clone(),
                 wishes: wishes.clone(),
             };
-            let span = info_span!("replication", name = replication.name);
+            let span = info_span!("replication", replication = replication.name);
             replications.spawn(span, Gate::pass(gate, setup));
         }
         let mut coordinator = Tasks::new();

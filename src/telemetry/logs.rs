@@ -175,7 +175,7 @@ mod tests {
             .with(layer(format, terminal, colours, move || writer.clone()))
             .with(parse("info").expect("a level is a filter"));
         tracing::subscriber::with_default(subscriber, || {
-            let _span = tracing::info_span!("replication", name = "orders").entered();
+            let _span = tracing::info_span!("replication", replication = "orders").entered();
             tracing::debug!("hidden");
             tracing::warn!(table = "Orders", "shard ended");
         });
@@ -191,6 +191,7 @@ mod tests {
             assert_eq!(line["level"], "WARN");
             assert_eq!(line["table"], "Orders");
             assert_eq!(line["spans"][0]["name"], "replication", "{text}");
+            assert_eq!(line["spans"][0]["replication"], "orders", "{text}");
         }
     }
 
