@@ -37,6 +37,7 @@ pub mod status;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod worker;
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
@@ -30,6 +30,7 @@ use super::plan::Replicas;
 use super::shard::{Exit, Live, Report};
 use super::status;
 use super::sync::{self, Found};
+use super::watch;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::control::Control;

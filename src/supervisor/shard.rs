@@ -21,7 +21,7 @@ mod seek;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,6 +30,7 @@ use self::reading::{News, Reading};
 use super::feed::{Channel, Feed, Seen};
 use super::hold::Hold;
 use super::plan::{Order, Orders};
+use super::watch;
 use crate::clock::Clock;
 use crate::fault::{Stage, advice};
 use crate::lane::Ack;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch::{self, Receiver, Sender};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{Store, Wishes};
+use crate::supervisor::watch::{self, Receiver, Sender};
 use crate::task::Tasks;
 
 /// Between two looks. A person who pauses a replica waits about so long for it; a look costs half a read unit.

@@ -22,9 +22,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch as channel};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::watch as channel;
 use crate::control;
 use crate::item::{Attributes, Value};
 use crate::lease::Owner;

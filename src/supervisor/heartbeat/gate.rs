@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -15,6 +14,7 @@ use crate::lease::{Leases, Row, State};
 use crate::supervisor::Replication;
 use crate::supervisor::board::Board;
 use crate::supervisor::replication::{self, Setup};
+use crate::supervisor::watch;
 
 /// Between two looks for tables that were missing: somebody runs `init` once, and a minute later heartbeats begin.
 const LOOK_PAUSE: Duration = Duration::from_secs(60);

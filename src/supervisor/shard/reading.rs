@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info};
 
 use self::state::State;
 use super::super::feed::{Channel, Seen};
 use super::super::plan::{Order, Orders};
+use super::super::watch;
 use super::cursors::Step;
 use super::room::Room;
 use crate::budget::Reservation;
