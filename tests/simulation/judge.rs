@@ -9,7 +9,7 @@
 //! | I5 | nothing is written without a lease, and nothing of a holder lands after something of its successor, per shard and replica |
 //! | I6 | there is a gap exactly when data was made unreadable |
 //! | I7 | what a worker holds in memory is within its limit |
-//! | I9 | a shard has at most two readers of each worker that holds its lease or believes so, and one where nothing goes wrong |
+//! | I9 | a shard has at most two readers, of whichever workers, and one where nothing goes wrong |
 //! | I10 | whatever a worker says is applied is in the replica |
 
 use std::time::Duration;

@@ -501,11 +501,11 @@ impl Run {
             self.truth.broken("I4", at, what, Some(&key), None);
         }
         let most = self.model.history(|history| history.most_readers(Duration::from_secs(2)));
-        // A reader has two cursors at most, and so has one who does not know yet that its lease is lost.
-        let allowed = if self.scenario.focus == Focus::Calm { 1 } else { 4 };
-        let freezes = self.scenario.events.iter().filter(|(_, event)| matches!(event, Event::Freeze { .. }));
+        // A shard's task has two cursors at most, and its fence is closed, and its last call has landed, before a
+        // successor's begins.
+        let allowed = if self.scenario.focus == Focus::Calm { 1 } else { 2 };
         if let Some((count, shard, when)) = most
-            && count > allowed + freezes.count().saturating_sub(1)
+            && count > allowed
         {
             let shard = self.truth.shard_id(shard);
             let what = format!("shard {shard} had {count} readers");
