@@ -111,7 +111,8 @@ pub struct Start {
 pub enum Polled {
     /// It succeeded. Pages may be empty: they prove that the shard can be read.
     Page(Page),
-    /// A fault, which was told if it is worth it; the reader is due again after a pause.
+    /// A fault, which was told if it is worth it, so that the reader is due again after a pause; or the right to read
+    /// ended before the page was asked for.
     Failed,
     /// Records can no longer be read.
     Gap(GapReason),

@@ -501,7 +501,7 @@ impl Run {
             self.truth.broken("I4", at, what, Some(&key), None);
         }
         let most = self.model.history(|history| history.most_readers(Duration::from_secs(2)));
-        // A shard's task has two cursors at most, and its fence is closed, and its last call has landed, before a
+        // A shard's task has two cursors at most, and asks for nothing more when its fence is closed, before a
         // successor's begins.
         let allowed = if self.scenario.focus == Focus::Calm { 1 } else { 2 };
         if let Some((count, shard, when)) = most

@@ -128,7 +128,10 @@ impl Reader {
 
     /// Asks for the next page once. Room for it is the caller's business, and so is waiting until it is due. When this
     /// is dropped half way, the reader must be dropped too.
-    pub async fn poll(&mut self) -> Polled {
+    ///
+    /// An iterator may take so long that the right to read has ended meanwhile: the page is asked for only while it
+    /// `is_permitted`, and otherwise nothing is read, which is no fault.
+    pub async fn poll(&mut self, is_permitted: impl Fn() -> bool) -> Polled {
         if std::mem::take(&mut self.is_unjudged) {
             let now_unix_ms = self.clock.unix_ms();
             let start = self.cursor.position();
@@ -136,21 +139,26 @@ impl Reader {
                 return Polled::Gap(reason);
             }
         }
-        match self.ask().await {
-            Ok(answer) => self.deliver(answer).await,
+        match self.ask(is_permitted).await {
+            Ok(Some(answer)) => self.deliver(answer).await,
+            Ok(None) => Polled::Failed,
             Err(error) => self.recover(error),
         }
     }
 
-    async fn ask(&mut self) -> Result<Answer, dynamo::Error> {
+    async fn ask(&mut self, is_permitted: impl Fn() -> bool) -> Result<Option<Answer>, dynamo::Error> {
         let held = self.iterator.take_if(|(_, given)| given.elapsed() <= ITERATOR_AGE_MAX);
         let (iterator, given) = match held {
             Some(held) => held,
             None => (self.new_iterator().await?, Instant::now()),
         };
+        if !is_permitted() {
+            self.iterator = Some((iterator, given));
+            return Ok(None);
+        }
         let polled_unix_ms = self.clock.unix_ms();
         match self.source.streams.records(&iterator, self.limit()).await {
-            Ok(page) => Ok(Answer { page, polled_unix_ms }),
+            Ok(page) => Ok(Some(Answer { page, polled_unix_ms })),
             Err(error) => {
                 // It can be used again, unless the fault says otherwise.
                 self.iterator = Some((iterator, given));

@@ -251,7 +251,7 @@ impl Reading {
     }
 
     async fn live_page(&self, reader: &mut Reader, reserved: Vec<(usize, Reservation)>) -> Result<(), Deaf> {
-        match reader.poll().await {
+        match reader.poll(|| self.is_permitted()).await {
             Polled::Page(page) => {
                 let is_last = page.is_last;
                 self.tell(page_for(page, reserved)).await?;
@@ -320,7 +320,7 @@ impl Reading {
         reservation: Reservation,
         room: &Room,
     ) -> Result<(), Deaf> {
-        match reader.poll().await {
+        match reader.poll(|| self.is_permitted()).await {
             Polled::Page(page) => {
                 let is_last = page.is_last;
                 self.tell(page_for(page, vec![(replica, reservation)])).await?;

@@ -46,7 +46,9 @@ pub(crate) struct Write {
 /// One page of a shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Read {
-    /// When it was served, since the model was made.
+    /// When it was asked for, since the model was made.
+    pub(crate) sent: Duration,
+    /// When it was served.
     pub(crate) at: Duration,
     /// To whom.
     pub(crate) node: Node,
@@ -63,16 +65,18 @@ pub(crate) struct Read {
 // === impl History ===
 
 impl History {
-    /// The most readers that any shard had at a time, and that shard. A reader is there from one of its pages to its next
-    /// when these are at most `window` apart.
+    /// The most readers that any shard had at a time, and that shard. A reader is there from asking for one of its pages to
+    /// asking for the next when these are at most `window` apart. A page counts when it is asked for: a call that was given
+    /// up, as that of a worker that drains, may be served long after, when nobody reads by it any more.
     pub(crate) fn most_readers(&self, window: Duration) -> Option<(usize, ShardRef, Duration)> {
         let mut pages: BTreeMap<(ShardRef, u32), Vec<Duration>> = BTreeMap::new();
         for read in &self.reads {
-            pages.entry((read.shard, read.reader)).or_default().push(read.at);
+            pages.entry((read.shard, read.reader)).or_default().push(read.sent);
         }
         // Who comes at an instant is there before another leaves at the same.
         let mut steps: BTreeMap<ShardRef, Vec<(Duration, bool)>> = BTreeMap::new();
-        for ((shard, _), times) in pages {
+        for ((shard, _), mut times) in pages {
+            times.sort_unstable();
             let steps = steps.entry(shard).or_default();
             for stay in times.chunk_by(|left, right| *right - *left <= window) {
                 steps.push((stay[0], false));

@@ -110,6 +110,7 @@ impl World {
         let count = records.len() as u32;
         let at = landing.now(self);
         self.history.reads.push(Read {
+            sent: landing.author.sent - self.began,
             at,
             node: landing.node,
             shard: token.shard,

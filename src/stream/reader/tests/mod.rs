@@ -124,7 +124,7 @@ async fn own(
         tokio::time::sleep_until(reader.due()).await;
         let mut room = budget.reserve(PAGE_RESERVE_BYTES).await;
         let polled = {
-            let mut poll = std::pin::pin!(reader.poll());
+            let mut poll = std::pin::pin!(reader.poll(|| true));
             loop {
                 tokio::select! {
                     biased;

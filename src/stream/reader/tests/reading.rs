@@ -51,15 +51,32 @@ async fn a_forgotten_iterator_is_replaced_after_the_last_record_and_by_a_fork_of
     let config = Config::default();
     let mut reader =
         Reader::new(&config, source, "shard".into(), rig.start, rig.clock, Arc::clone(&rig.metrics), told);
-    reader.poll().await;
-    reader.poll().await;
+    reader.poll(|| true).await;
+    reader.poll(|| true).await;
     reader.forget_iterator();
-    reader.poll().await;
+    reader.poll(|| true).await;
     let mut fork = reader.fork();
     assert_eq!(fork.place(), reader.place());
-    let Polled::Page(page) = fork.poll().await else { panic!("nothing fails here") };
+    let Polled::Page(page) = fork.poll(|| true).await else { panic!("nothing fails here") };
     assert_eq!(page.quiet.map(|quiet| quiet.pages), Some(1));
     assert_eq!(rig.script.asked(), [Position::TrimHorizon, after(2), after(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_not_asked_for_when_the_right_to_read_ended_while_the_iterator_came() {
+    let rig = Rig::new(Position::TrimHorizon);
+    rig.script.page(vec![record(1, START)]);
+    let source = rig.source(Arc::clone(&rig.script) as Arc<dyn Streams>);
+    let (told, mut troubles) = mpsc::channel(1);
+    let config = Config::default();
+    let mut reader =
+        Reader::new(&config, source, "shard".into(), rig.start, rig.clock, Arc::clone(&rig.metrics), told);
+    assert!(matches!(reader.poll(|| false).await, Polled::Failed));
+    assert_eq!((rig.script.calls().len(), rig.metrics.polls()), (1, 0));
+    assert!(troubles.try_recv().is_err() && reader.due() <= Instant::now());
+    let Polled::Page(page) = reader.poll(|| true).await else { panic!("it may read again") };
+    assert_eq!(page.position, after(1));
+    assert_eq!(rig.script.asked(), [Position::TrimHorizon]);
 }
 
 #[tokio::test(start_paused = true)]
