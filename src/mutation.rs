@@ -57,6 +57,10 @@ pub(crate) enum Mutation {
     StartElsewhere,
     /// Changes are handed over without room for them.
     BudgetIgnored,
+    /// A replica that was sought is read before all shards have obeyed.
+    ReplayAtOnce,
+    /// A pause is not obeyed.
+    PauseIgnored,
 }
 
 /// Whether the program has this bug.

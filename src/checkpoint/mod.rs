@@ -43,10 +43,12 @@ impl Checkpoint {
 
     /// Takes over what the end of the parent proves, which was reached at `parent`: all of this shard's records were
     /// made after it, so a replica that has all of the parent has everything up to then. All of a child of which
-    /// nothing was read yet is wanted, however late it was found.
+    /// nothing was read yet is wanted, however late it was found. A parent that was sought to its last change ends with
+    /// nothing read, and knows no time: what was decided about the child stands.
     pub fn inherit(&mut self, parent: &Self) {
         // Whatever is read of a shard, or proven by its silence, gives it a time.
-        if self.position == Position::TrimHorizon && self.applied_through_unix_ms.is_none() {
+        let is_unread = self.position == Position::TrimHorizon && self.applied_through_unix_ms.is_none();
+        if is_unread && parent.read_through_unix_ms != 0 {
             self.read_through_unix_ms = parent.read_through_unix_ms;
         }
         self.applied_through_unix_ms = self.applied_through_unix_ms.max(parent.applied_through_unix_ms);
@@ -83,6 +85,14 @@ mod tests {
         child.read_through_unix_ms = 800;
         child.inherit(&parent);
         assert_eq!(child.read_through_unix_ms, 800, "its silence was proven, and forgotten again");
+    }
+
+    #[test]
+    fn a_parent_that_read_nothing_after_the_change_it_was_sought_to_does_not_age_its_child() {
+        let parent = Checkpoint { position: Position::End, ..at("9", None) };
+        let mut child = Checkpoint::starting(Position::TrimHorizon, 900);
+        child.inherit(&parent);
+        assert_eq!(child.read_through_unix_ms, 900);
     }
 
     #[test]

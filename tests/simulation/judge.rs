@@ -3,19 +3,21 @@
 //! | | what is judged here |
 //! |---|---|
 //! | I1 | at every look the ledger of a worker accounts for no more than it read; when all is quiet, for exactly that |
-//! | I2 | a row's checkpoint moves forward only, is written by who holds the lease and on top of the row that was seen, and whatever it passes is in the replica, or parked, when the row lands |
+//! | I2 | a row's checkpoint moves forward only, unless a newer epoch moves it, is written by who holds the lease and on top of the row that was seen, and whatever it passes is in the replica, or parked, when the row lands |
 //! | I3 | per key and replica: a change that is older than what is there lands only as part of a replay, that is when its writer was given its record again after the newer one had been sent; no two writes of a key by one worker are under way together; a shard's first change lands when all its parent's are durable; a child starts at its first record |
 //! | I4 | when all is quiet, a replica holds what the source holds; a key that it refuses is parked with its newest change |
 //! | I5 | nothing is written without a lease, and nothing of a holder lands after something of its successor, per shard and replica |
 //! | I6 | there is a gap exactly when data was made unreadable |
 //! | I7 | what a worker holds in memory is within its limit |
 //! | I9 | a shard has at most two readers, of whichever workers, and one where nothing goes wrong |
+//! | pause | what lands in a paused replica was read before every worker had to know of the pause |
 //! | I10 | whatever a worker says is applied is in the replica |
 
 use std::time::Duration;
 
 use super::model::Write;
 use super::truth::{Commit, CommitId, Commits, Effect, Lane, Page, Source, Track, Truth, version_in};
+use crate::checkpoint::Checkpoint;
 use crate::item::{Item, Value};
 use crate::lease::{self, Row};
 use crate::shard::{Position, ShardId};
@@ -53,9 +55,31 @@ impl Truth {
                 self.judge_parent(source, target, effect);
             }
         }
+        if sure {
+            self.judge_pause(source, target, effect);
+        }
+        let is_sought = self.obeyed_within.is_some();
         let held = self.sources[source].targets[target].keys.entry(key).or_default();
         held.last = Some(effect);
-        held.durable = held.durable.max(Some(most));
+        held.durable = if is_sought { Some(most) } else { held.durable.max(Some(most)) };
+    }
+
+    /// What lands in a paused replica was read before everybody had to know of it.
+    fn judge_pause(&mut self, source: usize, target: usize, effect: Effect) {
+        let of = &self.sources[source];
+        let Some((since, within)) = of.targets[target].paused.zip(self.obeyed_within) else { return };
+        let commit = &of.commits[effect.commit];
+        if of.hydrated || self.was_given(effect.node, commit, Duration::ZERO, since + within) {
+            return;
+        }
+        let (key, shard) = (commit.key.clone(), commit.shard.clone());
+        let what = format!(
+            "{key}: {} read commit {} for {}, which is paused since {since:?}",
+            self.name(effect.node),
+            effect.commit,
+            of.targets[target].name
+        );
+        self.broken("pause", effect.landed, what, Some(&key), Some(&shard));
     }
 
     fn judge_order(&mut self, source: usize, target: usize, key: &str, effect: Effect, retried: bool) {
@@ -140,6 +164,10 @@ impl Truth {
         let Some(row) = &write.row else { return self.row_deleted(write) };
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (partition, sort) = (text("pk"), text("sk"));
+        if partition == "#desired" {
+            let is_paused = row.contains_key("paused_ms");
+            return self.wished(&sort, is_paused.then_some(write.landed));
+        }
         let mut parts = partition.split('/');
         let replication = parts.next().unwrap_or_default().to_owned();
         let Some(source) = self.source_named(&replication) else { return };
@@ -178,6 +206,15 @@ impl Truth {
             }
             _ => {}
         }
+    }
+
+    /// Somebody wants something of a replica.
+    fn wished(&mut self, sort: &str, paused: Option<Duration>) {
+        let Some((replication, replica)) = sort.split_once('/') else { return };
+        let Some(source) = self.source_named(replication) else { return };
+        let Some(target) = self.target_named(source, replica) else { return };
+        let of = &mut self.sources[source].targets[target];
+        of.paused = paused.map(|since| of.paused.unwrap_or(since));
     }
 
     /// A parked key was retried, or a newer change of it applied.
@@ -226,14 +263,31 @@ impl Truth {
         }
         for (replica, checkpoint) in &row.checkpoints {
             let earlier = before.as_ref().and_then(|before| before.checkpoints.get(replica));
-            if let Some(earlier) = earlier.filter(|earlier| checkpoint.position < earlier.position) {
+            let place = |checkpoint: &Checkpoint| (checkpoint.epoch, checkpoint.position);
+            if let Some(earlier) = earlier.filter(|earlier| place(checkpoint) < place(earlier)) {
                 let what = format!(
                     "{worker} moved the checkpoint of {replica} from {:?} back to {:?}",
-                    earlier.position, checkpoint.position
+                    place(earlier),
+                    place(checkpoint)
                 );
                 self.broken("I2", at, what, None, Some(&shard));
             }
+            if earlier.is_some_and(|earlier| earlier.epoch < checkpoint.epoch) {
+                self.sought(source, replica, &shard, checkpoint.position);
+            }
             self.judge_checkpoint(source, replica, &row, checkpoint.position, at, &worker);
+        }
+    }
+
+    /// A seek moved a checkpoint: what lies after it is judged again.
+    fn sought(&mut self, source: usize, replica: &str, shard: &ShardId, position: Position) {
+        let passed = match position {
+            Position::After(_) | Position::End => self.passed(source, shard, position),
+            _ => 0,
+        };
+        let lane = self.sources[source].lanes.get_mut(shard).expect("its row was just written");
+        if let Some(track) = lane.tracks.get_mut(replica) {
+            track.judged = track.judged.min(passed);
         }
     }
 

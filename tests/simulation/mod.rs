@@ -34,6 +34,9 @@
 //! for one of a focus, and `DYNAMIRROR_LOG=1` for the program's own log. What a seed means changes with every change of the
 //! program that makes one call more or less, so a counterexample is kept as a test of what it showed, not as its seed.
 //!
+//! Pauses and seeks are a focus of their own ([`orders`]): `cargo test --lib simulation::every_seed_of_orders`, and
+//! `DYNAMIRROR_FOCUS=Orders` for one of its seeds.
+//!
 //! To add a fault: what a service may do by itself goes into the model, as a `Trouble` or a `Quirk`, and is drawn in
 //! [`scenario`]; what happens to workers or data is an [`Event`](scenario::Event), and what it does stands in [`run`].
 //! Data that becomes unreadable is entered in the run's losses, or its gap counts as a false alarm.
@@ -45,6 +48,7 @@ mod fleet;
 mod judge;
 mod model;
 mod mutations;
+mod orders;
 mod run;
 mod scenario;
 mod trace;
@@ -61,18 +65,21 @@ use self::scenario::{Focus, Scenario};
 /// Seeds that a plain run of the tests takes: half a minute of two cores.
 const SEEDS: u64 = 300;
 
+/// Seeds of pauses and seeks, besides.
+const SEEDS_OF_ORDERS: u64 = 20;
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 /// Runs seeds on all cores, and gives the reports of those that fail, in order.
-fn run_all(first: u64, count: u64) -> (Vec<Report>, Counts) {
+fn run_all(first: u64, count: u64, focus: Option<Focus>) -> (Vec<Report>, Counts) {
     let next = AtomicU64::new(first);
     let (failures, counts) = (Mutex::new(Vec::new()), Mutex::new(Counts::default()));
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + count)
         {
-            let report = run(Scenario::draw(seed, None), None);
+            let report = run(Scenario::draw(seed, focus), None);
             counts.lock().expect("nobody panics with it").add(&report.counts);
             if !report.violations.is_empty() {
                 failures.lock().expect("nobody panics with it").push(report);
@@ -98,9 +105,18 @@ fn explain(report: &Report) -> String {
 
 #[test]
 fn every_seed_holds() {
+    hold(SEEDS, None);
+}
+
+#[test]
+fn every_seed_of_orders_holds() {
+    hold(SEEDS_OF_ORDERS, Some(Focus::Orders));
+}
+
+fn hold(usually: u64, focus: Option<Focus>) {
     let first = number("DYNAMIRROR_FIRST_SEED").unwrap_or(0);
-    let count = number("DYNAMIRROR_SEEDS").unwrap_or(SEEDS);
-    let (failures, counts) = run_all(first, count);
+    let count = number("DYNAMIRROR_SEEDS").unwrap_or(usually);
+    let (failures, counts) = run_all(first, count, focus);
     println!("{count} seeds from {first}: {counts:?}");
     for report in &failures {
         let (scenario, first) = (&report.scenario, &report.violations[0]);
@@ -120,7 +136,10 @@ fn replay() {
         tracing_subscriber::fmt().with_env_filter("dynamirror=debug").without_time().init();
     }
     let named = std::env::var("DYNAMIRROR_FOCUS").ok();
-    let focus = Focus::ALL.into_iter().find(|focus| named.as_deref() == Some(format!("{focus:?}").as_str()));
+    let focus = Focus::ALL
+        .into_iter()
+        .chain([Focus::Orders])
+        .find(|focus| named.as_deref() == Some(format!("{focus:?}").as_str()));
     let report = run(Scenario::draw(seed, focus), None);
     println!("{:?}", report.counts);
     if !report.violations.is_empty() {

@@ -31,6 +31,8 @@
 //! | a parked change stays when a newer one applies, and overtakes it | Poison | 3 | 40 | I3 |
 //! | replaced changes are missing from the ledger | Mixed | 1 | 20 | I1 |
 //! | pages are read without room for them | Outages | 1 | 20 | I7 |
+//! | a replica that was sought is read before all shards have obeyed | Orders | 29 | 200 | I2, I3, I4, I5 |
+//! | a pause is not obeyed | Orders | 2 | 20 | pause |
 //!
 //! A lease that is counted from the answer to its renewal instead of its sending is not among them: an answer comes within
 //! the time of an attempt, and by as much a successor waits before its first write.
@@ -76,7 +78,7 @@ proofs! {
     a_checkpoint_one_too_far: CheckpointOneTooFar, Writes, 30, ["I2"];
     a_checkpoint_out_of_order: CheckpointOutOfOrder, Writes, 20, ["I2"];
     an_end_before_all_is_settled: EndBeforeSettled, Shards, 60, ["I2"];
-    no_settling: SkipSettle, Takeover, 400, ["I3", "I5"];
+    no_settling: SkipSettle, Takeover, 400, ["I3", "I5", "I9"];
     no_cut_off: NoCutOff, Takeover, 20, ["I5", "I3"];
     a_lost_renewal_taken_for_done: LostRenewalIsDone, Takeover, 20, ["I5", "I3"];
     a_held_lease_taken: StealHeld, Workers, 20, ["I5", "I3"];
@@ -98,4 +100,6 @@ proofs! {
     a_parked_key_overtaken: ParkedStays, Poison, 40, ["I3"];
     a_ledger_with_a_hole: LedgerForgets, Mixed, 20, ["I1"];
     a_budget_ignored: BudgetIgnored, Outages, 20, ["I7"];
+    a_replay_at_once: ReplayAtOnce, Orders, 200, ["I2", "I3", "I4", "I5"];
+    a_pause_ignored: PauseIgnored, Orders, 20, ["pause"];
 }

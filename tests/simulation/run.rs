@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::fleet::{self, CONTROL, Fleet, Map};
 use super::model::{self, Model, Node, Quirks, Rule, Settings, TableId, Trouble};
-use super::scenario::{Event, Focus, PLACES, Scenario, Site};
+use super::orders::{self, Order};
+use super::scenario::{Back, Event, Focus, PLACES, Scenario, Site};
 use super::truth::{Truth, Violation};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -21,7 +22,8 @@ use crate::item::Item;
 use crate::key::Key;
 use crate::mutation::{self, Mutation};
 use crate::replica::parked::Parked;
-use crate::shard::Position;
+use crate::shard::{Position, ShardId};
+use crate::supervisor::desired::{Store, Target};
 use crate::task::Tasks;
 
 /// The time of day at which every run begins.
@@ -80,6 +82,8 @@ struct Run {
     planned: u32,
     versions: u64,
     helpers: Tasks<()>,
+    /// People who write what they want.
+    orders: Tasks<()>,
     /// What happened to data, which must end in a gap.
     losses: Vec<Loss>,
     log: Vec<String>,
@@ -165,6 +169,7 @@ impl Run {
             planned: 0,
             versions: 0,
             helpers: Tasks::new(),
+            orders: Tasks::new(),
             losses: Vec::new(),
             log: Vec::new(),
             begun: Instant::now(),
@@ -276,6 +281,59 @@ impl Run {
             Event::Vanish { replication } => self.vanish(replication),
             Event::Replace { replication } => self.replace(replication),
             Event::Away { span } => self.away(span).await,
+            Event::Pause { replication, replica, on } => {
+                self.order(replication, replica, &if on { Order::Pause } else { Order::Resume });
+            }
+            Event::Seek { replication, replica, to } => {
+                if let Some(target) = self.target(replication, to) {
+                    self.order(replication, replica, &Order::Seek(target));
+                }
+            }
+        }
+    }
+
+    /// Somebody wants something of one replica or of all.
+    fn order(&mut self, replication: usize, replica: Option<usize>, order: &Order) {
+        let plan = &self.scenario.replications[replication];
+        for (index, limits) in plan.replicas.iter().enumerate() {
+            if replica.is_none_or(|replica| replica == index) {
+                let (names, order) = ((plan.name.clone(), limits.name.clone()), order.clone());
+                let wanted = orders::want(self.wishes(), self.clock, names.0, names.1, order);
+                self.orders.spawn(tracing::Span::none(), wanted);
+            }
+        }
+    }
+
+    fn wishes(&self) -> Store {
+        Store::new(Control::new(self.fleet.operator(), CONTROL))
+    }
+
+    /// Where a seek goes; `None` when there is no record to go to.
+    fn target(&mut self, replication: usize, to: Back) -> Option<Target> {
+        match to {
+            Back::Horizon => Some(Target::TrimHorizon),
+            Back::Time(ago) => Some(Target::Time { unix_ms: self.clock.unix_ms() - ago.as_millis() as i64 }),
+            Back::Record => {
+                self.truth.follow();
+                let lanes = &self.truth.sources[replication].lanes;
+                let mut shards = self.model.shards(self.tables[replication].0);
+                let tracked = |id: &ShardId| lanes.get(id).is_some_and(|lane| lane.row.is_some());
+                shards.retain(|state| !state.issued.is_empty() && tracked(&state.id));
+                let state = shards.get(self.rng.usize(0..shards.len().max(1)))?;
+                let sequence = state.issued[self.rng.usize(0..state.issued.len())];
+                Some(Target::After { shard: state.id.clone(), sequence })
+            }
+        }
+    }
+
+    /// Nobody wants anything any more but that all replicas run.
+    async fn resume(&mut self) {
+        self.orders = Tasks::new();
+        for plan in &self.scenario.replications {
+            for limits in &plan.replicas {
+                let names = (plan.name.clone(), limits.name.clone());
+                orders::want(self.wishes(), self.clock, names.0, names.1, Order::Resume).await;
+            }
         }
     }
 
@@ -415,6 +473,9 @@ impl Run {
         self.model.quiesce();
         self.agenda.clear();
         self.fleet.thaw_all();
+        if self.scenario.focus == Focus::Orders {
+            self.resume().await;
+        }
         for (plan, (_, replicas)) in self.scenario.replications.iter().zip(&self.tables) {
             for (limits, table) in plan.replicas.iter().zip(replicas) {
                 // Where only some keys may be parked, the others would wait for ever.

@@ -81,6 +81,8 @@ pub(super) enum Focus {
     Control,
     /// A worker begins at the latest record, with its calls failing.
     Latest,
+    /// People pause replicas, and send them back. No plain seed is of it: what those mean would change.
+    Orders,
 }
 
 /// What may happen to any call, until the faults stop.
@@ -169,6 +171,29 @@ pub(super) enum Event {
     Away {
         span: Duration,
     },
+    /// Somebody pauses one replica, or all, or lets them go on.
+    Pause {
+        replication: usize,
+        replica: Option<usize>,
+        on: bool,
+    },
+    /// Somebody sends one replica back, or all.
+    Seek {
+        replication: usize,
+        replica: Option<usize>,
+        to: Back,
+    },
+}
+
+/// Where replicas are sent back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    /// To the oldest record.
+    Horizon,
+    /// To a time of so long ago.
+    Time(Duration),
+    /// To some record of some shard.
+    Record,
 }
 
 /// A service that can be out of reach.
@@ -360,6 +385,9 @@ fn events(rng: &mut Rng, scenario: &Scenario) -> Vec<(Duration, Event)> {
         }
     }
     draw.losses(scenario.replications.len());
+    for (index, replication) in scenario.replications.iter().enumerate() {
+        draw.orders(index, replication.replicas.len());
+    }
     let mut events = draw.events;
     events.sort_by_key(|(at, _)| *at);
     events
@@ -391,7 +419,7 @@ impl Draw<'_> {
         }
         let changes = match self.focus {
             Focus::Calm => self.rng.u32(0..=2),
-            Focus::Workers | Focus::Takeover => self.rng.u32(3..=14),
+            Focus::Workers | Focus::Takeover | Focus::Orders => self.rng.u32(3..=14),
             _ => self.rng.u32(0..=4),
         };
         for _ in 0..changes {
@@ -446,7 +474,9 @@ impl Draw<'_> {
         if self.focus == Focus::Shards && self.rng.u8(..) < 12 {
             self.at(Event::Burst { replication, shards: 120 });
         }
-        for _ in 0..self.times(Focus::Shards, 1, 4) {
+        // What is trimmed while a seek back is obeyed is lost for it, which a day's retention rules out.
+        let trims = if self.focus == Focus::Orders { 0 } else { self.times(Focus::Shards, 1, 4) };
+        for _ in 0..trims {
             self.at(Event::Trim { replication });
         }
     }
@@ -479,6 +509,41 @@ impl Draw<'_> {
             _ => Event::Away { span: Duration::from_secs(self.rng.u64(20..=40) * 3_600) },
         };
         self.at(event);
+    }
+
+    fn orders(&mut self, replication: usize, replicas: usize) {
+        if self.focus != Focus::Orders {
+            return;
+        }
+        for _ in 0..self.rng.u32(0..=3) {
+            let replica = self.one_or_all(replicas);
+            let begin = Duration::from_millis(self.rng.u64(0..self.busy.as_millis() as u64));
+            let span = Duration::from_millis(self.rng.u64(0..=40_000));
+            self.events.push((begin, Event::Pause { replication, replica, on: true }));
+            self.events.push((begin + span, Event::Pause { replication, replica, on: false }));
+        }
+        for _ in 0..self.rng.u32(1..=5) {
+            let replica = self.one_or_all(replicas);
+            let to = match self.rng.u8(0..3) {
+                0 => Back::Horizon,
+                1 => Back::Time(Duration::from_millis(self.rng.u64(0..60_000))),
+                _ => Back::Record,
+            };
+            let at = Duration::from_millis(self.rng.u64(0..self.busy.as_millis() as u64));
+            self.events.push((at, Event::Seek { replication, replica, to }));
+            if self.rng.bool() {
+                // Shards end just before or just after it.
+                let near = (at + Duration::from_millis(self.rng.u64(0..4_000)))
+                    .saturating_sub(Duration::from_secs(2));
+                let split = self.rng.bool();
+                let event = if split { Event::Split { replication } } else { Event::Roll { replication } };
+                self.events.push((near, event));
+            }
+        }
+    }
+
+    fn one_or_all(&mut self, replicas: usize) -> Option<usize> {
+        self.rng.bool().then(|| self.rng.usize(0..replicas))
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::model::{History, Model, Node, Read, ShardRef, TableId, Write};
-use super::scenario::Scenario;
+use super::scenario::{Focus, Scenario};
 use crate::control::Control;
 use crate::item::Item;
 use crate::lease::Row;
@@ -31,6 +31,8 @@ pub(super) struct Truth {
     pub(super) seen_writes: usize,
     seen_reads: usize,
     pub(super) violations: Vec<Violation>,
+    /// After how long no worker reads for a paused replica; `None` when replicas are neither paused nor sought.
+    pub(super) obeyed_within: Option<Duration>,
 }
 
 /// What a table is for.
@@ -102,7 +104,7 @@ pub(super) struct Track {
     /// Where it began.
     pub(super) first: crate::shard::Position,
     pub(super) since: Duration,
-    /// Commits up to here were found durable when a checkpoint passed them.
+    /// Commits up to here were found durable when a checkpoint of its epoch passed them.
     pub(super) judged: usize,
 }
 
@@ -119,6 +121,8 @@ pub(super) struct Target {
     pub(super) registered: bool,
     /// Keys by the names of their parked rows.
     pub(super) parked_keys: BTreeMap<String, String>,
+    /// Since when it is to pause.
+    pub(super) paused: Option<Duration>,
     /// Commits up to here are durable, as far as they are wanted.
     pub(super) durable_prefix: CommitId,
 }
@@ -128,7 +132,7 @@ pub(super) struct Target {
 pub(super) struct Held {
     /// What is there, and how it came there.
     pub(super) last: Option<Effect>,
-    /// The newest that was ever there.
+    /// The newest that was ever there; where seeks go back, what is there.
     pub(super) durable: Option<CommitId>,
     /// What is parked.
     pub(super) parked: Option<CommitId>,
@@ -194,6 +198,8 @@ impl Truth {
             seen_writes: 0,
             seen_reads: 0,
             violations: Vec::new(),
+            obeyed_within: (scenario.focus == Focus::Orders)
+                .then(|| super::orders::obeyed_within(&scenario.lease)),
         }
     }
 
