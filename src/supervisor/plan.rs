@@ -149,6 +149,9 @@ impl Replicas {
                     false => self.first_in_child(replica, parent, shard.closed, now_unix_ms),
                 };
                 row.checkpoints.insert(replica.clone(), Checkpoint::starting(position, now_unix_ms));
+            } else if was_started(replica, rows) {
+                let first = Checkpoint::starting(Position::TrimHorizon, now_unix_ms);
+                row.checkpoints.insert(replica.clone(), first);
             }
         }
         self.complete(&mut row, shard.closed, now_unix_ms);
@@ -288,4 +291,10 @@ pub(super) fn orphans(looked: &[Row], known: &BTreeMap<ShardId, Row>) -> BTreeSe
 fn parents_end<'a>(row: &Row, replica: &str, rows: &'a BTreeMap<ShardId, Row>) -> Option<&'a Checkpoint> {
     let parent = rows.get(row.parent.as_ref()?)?;
     parent.checkpoints.get(replica).filter(|reached| reached.position.is_end())
+}
+
+/// Whether somebody has read for `replica`. Nobody does before its start is decided for all shards, so another worker has
+/// decided that, even where this one was not told yet.
+fn was_started(replica: &str, rows: &BTreeMap<ShardId, Row>) -> bool {
+    rows.values().any(|row| row.counter > 0 && row.checkpoints.contains_key(replica))
 }

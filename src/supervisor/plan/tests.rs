@@ -86,6 +86,11 @@ fn latest_leaves_out_closed_shards_and_starts_later_ones_at_their_first_record()
     assert_eq!(at_once.checkpoints["a"].position, Position::Latest { since_unix_ms: 5_000 });
     let later = replicas.new_row(&younger, &"arn".into(), &rows, 5_001);
     assert_eq!(later.checkpoints["a"].position, Position::TrimHorizon, "it may be younger than the start");
+    let mut taken = row(&replicas, &shard("taken", None, false));
+    taken.counter = 1;
+    let rows = BTreeMap::from([(taken.shard.clone(), taken)]);
+    let missed = replicas.new_row(&shard("missed", None, true), &"arn".into(), &rows, 9_000);
+    assert_eq!(missed.checkpoints["a"].position, Position::TrimHorizon, "another worker has begun long ago");
     replicas.new.clear();
     let later = row(&replicas, &shard("later", Some("open"), false));
     assert_eq!(later.checkpoints["a"].position, Position::TrimHorizon);
