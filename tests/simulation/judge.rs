@@ -30,8 +30,9 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// How far a worker's clock may be wrong, and what it says with it.
 const SKEW_MS: i64 = 3_000;
 
-/// A start at the latest record is asked for as such within this time, and may leave out what was written before.
-const LATEST_WITHIN: Duration = Duration::from_secs(5);
+/// A start at the latest record is asked for as such within five seconds, and a slow call lands an attempt later; what was
+/// written before may be left out.
+const LATEST_WITHIN: Duration = Duration::from_secs(5 + 3);
 
 impl Truth {
     /// A change landed in a replica.
@@ -557,7 +558,8 @@ impl Source {
             Position::TrimHorizon | Position::After(_) => true,
             Position::End => commit.at > track.since,
             Position::Latest { .. } | Position::At { .. } => {
-                let page = lane.first_page;
+                // Of several replicas, each may have begun with a page of its own.
+                let page = lane.first_page.filter(|_| lane.tracks.len() == 1);
                 commit.at > track.since + LATEST_WITHIN
                     || (commit.at > track.since && page.is_some_and(|(_, from)| commit.ordinal >= from))
             }
