@@ -6,10 +6,10 @@
 //!
 //! | bug | focus | seeds needed | budget | found by |
 //! |---|---|---|---|---|
-//! | a checkpoint passes a lot that is not settled | Writes | 3 | 30 | I2 |
+//! | a checkpoint passes a lot that is not settled | Writes | 1 | 30 | I2 |
 //! | a lot that is settled moves the checkpoint, whatever is open before it | Writes | 1 | 20 | I2 |
 //! | the end of a shard counts before all of it is settled | Shards | 7 | 60 | I2 |
-//! | a successor writes without waiting | Takeover | 45 | 400 | I3, I5 |
+//! | a successor writes without waiting | Takeover | 165 | 400 | I3, I5, I9 |
 //! | a holder writes on when its lease is over | Takeover | 1 | 20 | I5 |
 //! | a renewal without an answer counts as done | Takeover | 1 | 20 | I5 |
 //! | a lease that is held is taken, and written under at once | Workers | 1 | 20 | I5 |
@@ -18,8 +18,8 @@
 //! | sequence numbers are compared as texts | Mixed | 1 | 20 | I2, I4 |
 //! | a child is read before its parent's end is durable | Shards | 1 | 20 | I3 |
 //! | a child starts at its latest record | Shards | 1 | 20 | I3 |
-//! | a start at the latest record is asked for again | Latest | 7 | 80 | I2, I4, I10 |
-//! | a replica starts at the checkpoint of another | Outages | 3 | 40 | I2 |
+//! | a start at the latest record is asked for again | Latest | 16 | 80 | I2, I4, I10 |
+//! | a replica starts at the checkpoint of another | Outages | 1 | 40 | I2 |
 //! | a vanished shard is taken for finished | Loss | 2 | 30 | I2 |
 //! | a trimmed position is never a gap | Loss | 14 | 150 | I2 |
 //! | a new stream is ignored | Loss | 1 | 30 | I6 |
