@@ -29,7 +29,8 @@
 //! `select!` is `biased`, and a value with listeners is one of `supervisor::watch`, since tokio's `watch` wakes them in
 //! random order. A test runs seeds three times and compares all that happened.
 //!
-//! To run more or others: `DYNAMIRROR_SEEDS=10000 DYNAMIRROR_FIRST_SEED=5000 cargo test --lib simulation::every`.
+//! To run more or others: `DYNAMIRROR_SEEDS=10000 DYNAMIRROR_FIRST_SEED=5000 cargo test --lib simulation::every`, and
+//! `DYNAMIRROR_SEEDS_OF_ORDERS` for those of pauses and seeks, which are counted apart.
 //! To see one again: `DYNAMIRROR_SEED=123 cargo test --lib simulation::replay -- --nocapture`, with `DYNAMIRROR_FOCUS=Writes`
 //! for one of a focus, and `DYNAMIRROR_LOG=1` for the program's own log. What a seed means changes with every change of the
 //! program that makes one call more or less, so a counterexample is kept as a test of what it showed, not as its seed.
@@ -65,8 +66,9 @@ use self::scenario::{Focus, Scenario};
 /// Seeds that a plain run of the tests takes: half a minute of two cores.
 const SEEDS: u64 = 300;
 
-/// Seeds of pauses and seeks, besides.
-const SEEDS_OF_ORDERS: u64 = 20;
+/// Seeds of pauses and seeks, besides. Of the first thousand six do not hold yet (285, 350, 444, 562, 688, 812): a seek
+/// while workers are killed and frozen can still leave something out, or overtake a parent.
+const SEEDS_OF_ORDERS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -105,17 +107,16 @@ fn explain(report: &Report) -> String {
 
 #[test]
 fn every_seed_holds() {
-    hold(SEEDS, None);
+    hold(number("DYNAMIRROR_SEEDS").unwrap_or(SEEDS), None);
 }
 
 #[test]
 fn every_seed_of_orders_holds() {
-    hold(SEEDS_OF_ORDERS, Some(Focus::Orders));
+    hold(number("DYNAMIRROR_SEEDS_OF_ORDERS").unwrap_or(SEEDS_OF_ORDERS), Some(Focus::Orders));
 }
 
-fn hold(usually: u64, focus: Option<Focus>) {
+fn hold(count: u64, focus: Option<Focus>) {
     let first = number("DYNAMIRROR_FIRST_SEED").unwrap_or(0);
-    let count = number("DYNAMIRROR_SEEDS").unwrap_or(usually);
     let (failures, counts) = run_all(first, count, focus);
     println!("{count} seeds from {first}: {counts:?}");
     for report in &failures {
