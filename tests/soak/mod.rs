@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dynamirror::emulator;
-use dynamirror::lease::Leases;
+use dynamirror::lease::{Leases, State};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -216,11 +216,13 @@ impl Soak {
         println!("{:7.1} s  {text}", self.began.elapsed().as_secs_f64());
     }
 
-    /// How many leases each worker holds, dead ones included.
+    /// How many leases each worker holds, dead ones included. Who dies right after it wrote a shard's end leaves its name in
+    /// a row that nobody takes any more: that is no lease.
     async fn held(&self) -> BTreeMap<String, usize> {
         let mut held = BTreeMap::new();
         for leases in &self.leases {
-            for row in leases.load().await.expect("the rows can be read") {
+            let rows = leases.load().await.expect("the rows can be read");
+            for row in rows.into_iter().filter(|row| row.state != State::Ended) {
                 if let Some(owner) = row.owner {
                     // A name may be followed by what tells one run of it from another.
                     let worker = owner.split('/').next().unwrap_or_default().to_owned();
