@@ -32,6 +32,7 @@ struct State {
     broken: BTreeSet<String>,
     delays: BTreeMap<String, Duration>,
     rows_broken: bool,
+    broken_row: Option<String>,
     rows_delay: Duration,
     items_delay: Duration,
 }
@@ -88,6 +89,11 @@ impl Memory {
     /// From now on reads and writes of rows fail, or succeed again.
     pub(crate) fn break_rows(&self, broken: bool) {
         self.state().rows_broken = broken;
+    }
+
+    /// From now on writes of rows with this sort key fail; those of no row with `None`.
+    pub(crate) fn break_row(&self, sort: Option<&str>) {
+        self.state().broken_row = sort.map(str::to_owned);
     }
 
     /// From now on answers to writes of rows, which are done at once, take this long.
@@ -160,7 +166,7 @@ impl State {
         row: Option<Attributes>,
         condition: &Condition,
     ) -> Result<Outcome, Error> {
-        if self.rows_broken {
+        if self.rows_broken || self.broken_row.as_ref() == Some(&key.2) {
             return Err(fault("PutItem", Fault::Transient));
         }
         let scripted = self.scripted.pop_front();

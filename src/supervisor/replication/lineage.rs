@@ -179,30 +179,32 @@ impl Running {
         all
     }
 
-    /// Remembers that the replicas were started, once every shard has a row of theirs.
+    /// Remembers that the replicas were started, once every shard has a row of theirs. Says whether all are remembered.
     pub(super) async fn register(&mut self) -> bool {
-        if self.replicas.new.is_empty() {
-            return true;
-        }
-        match start::register(&self.setup, &self.replicas.new).await {
-            Ok(()) => {
-                // Rows that are not held get the new replicas' checkpoints when they are taken.
-                let now_unix_ms = self.setup.clock.unix_ms();
-                for row in self.rows.values_mut() {
-                    let closed = self.lineage.get(&row.shard).is_none_or(|shard| shard.closed);
-                    if self.replicas.complete(row, closed, now_unix_ms) {
-                        self.decided.insert(row.shard.clone());
-                    }
+        for replica in self.replicas.new.clone() {
+            match start::register(&self.setup, &replica).await {
+                Ok(()) => self.registered(&replica),
+                Err(error) => {
+                    warn!(%error, replica, "new replica cannot be remembered");
+                    self.error = Some(error.to_string());
                 }
-                self.replicas.new.clear();
-                true
-            }
-            Err(error) => {
-                warn!(%error, "new replicas cannot be remembered");
-                self.error = Some(error.to_string());
-                false
             }
         }
+        self.replicas.new.is_empty()
+    }
+
+    /// A replica is started from now on: whatever shard is found later, it gets all of it. That must not wait for the
+    /// other replicas, whose rows may not be written for a while.
+    fn registered(&mut self, replica: &str) {
+        // Rows that are not held get the new replicas' checkpoints when they are taken.
+        let now_unix_ms = self.setup.clock.unix_ms();
+        for row in self.rows.values_mut() {
+            let closed = self.lineage.get(&row.shard).is_none_or(|shard| shard.closed);
+            if self.replicas.complete(row, closed, now_unix_ms) {
+                self.decided.insert(row.shard.clone());
+            }
+        }
+        self.replicas.new.remove(replica);
     }
 
     /// A tracked shard is missing from a full listing.

@@ -169,14 +169,12 @@ async fn new_replicas(setup: &Setup) -> Result<BTreeSet<String>, Failure> {
 /// Sort keys of replicas that were started start with this.
 const REGISTERED: &str = "replica/";
 
-/// Remembers that `replicas` were started.
-pub(super) async fn register(setup: &Setup, replicas: &BTreeSet<String>) -> Result<(), control::Error> {
-    for replica in replicas {
-        let key = RowKey { partition: setup.config.name.clone(), sort: format!("{REGISTERED}{replica}") };
-        let mut row = key.attributes();
-        row.insert("started_ms".to_owned(), Value::integer(setup.clock.unix_ms()));
-        setup.control.put(&row, &Condition::Absent).await?;
-    }
+/// Remembers that `replica` was started.
+pub(super) async fn register(setup: &Setup, replica: &str) -> Result<(), control::Error> {
+    let key = RowKey { partition: setup.config.name.clone(), sort: format!("{REGISTERED}{replica}") };
+    let mut row = key.attributes();
+    row.insert("started_ms".to_owned(), Value::integer(setup.clock.unix_ms()));
+    setup.control.put(&row, &Condition::Absent).await?;
     Ok(())
 }
 

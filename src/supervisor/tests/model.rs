@@ -87,6 +87,11 @@ impl Model {
         held.records.push(record);
     }
 
+    /// A shard without a parent is there from now on.
+    pub(super) fn open(&self, shard: &str) {
+        self.state().shards.insert(shard.into(), Held::default());
+    }
+
     /// Closes a shard; its children, if any, are listed from now on.
     pub(super) fn close(&self, shard: &str, children: &[&str]) {
         let mut state = self.state();
