@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::dynamo::{self, Describe, Listing, StreamArn, Streams};
-use crate::fault::Fault;
+use crate::fault::{Directive, Fault, Stage, directive};
 use crate::shard::{Shard, ShardId};
 
 /// Between the starts of two calls: eight a second. `DescribeStream` allows ten a second for an account and
@@ -18,6 +18,10 @@ const SPACING: Duration = Duration::from_millis(125);
 /// How often children are looked for. With pauses from 50 ms to 1 s these are about four seconds, and a child is
 /// usually listed within one.
 const CHILDREN_TRIES: u32 = 10;
+
+/// How often each page of a full listing is asked for. Many workers with long listings share the account's ten calls a
+/// second, so a listing that began anew after every refusal would never come to its end.
+const PAGE_TRIES: u32 = 10;
 
 /// Describes streams of one endpoint, for everybody who wants to know: calls keep their distance and their
 /// order. Shared by reference; a call that is dropped gives its turn to the next.
@@ -39,7 +43,7 @@ impl Describer {
     /// half way still told its half.
     ///
     /// # Errors
-    /// As [`Streams::describe`]; nothing is retried here.
+    /// As [`Streams::describe`], when a page fails again and again or for good.
     pub async fn list(
         &self,
         stream: &StreamArn,
@@ -47,7 +51,7 @@ impl Describer {
     ) -> Result<(), dynamo::Error> {
         let mut what = Describe::default();
         loop {
-            let listing = self.describe(stream, &what).await?;
+            let listing = self.page(stream, &what).await?;
             let next = listing.next.clone();
             on_page(listing);
             if next.is_none() {
@@ -58,6 +62,23 @@ impl Describer {
                 return Err(dynamo::Error::new("DescribeStream", Fault::Protocol, message));
             }
             what.after = next;
+        }
+    }
+
+    async fn page(&self, stream: &StreamArn, what: &Describe) -> Result<Listing, dynamo::Error> {
+        let mut pauses = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        loop {
+            let error = match self.describe(stream, what).await {
+                Ok(listing) => return Ok(listing),
+                Err(error) => error,
+            };
+            let directive = directive(error.fault, Stage::Discover);
+            let may_pass = matches!(directive, Directive::Retry | Directive::SlowDown);
+            if !may_pass || pauses.failures() + 1 == PAGE_TRIES {
+                return Err(error);
+            }
+            tracing::debug!(%error, "a page of a listing is asked for again");
+            sleep(pauses.pause()).await;
         }
     }
 
@@ -101,6 +122,7 @@ impl Describer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Width;
     use crate::stream::script::{Call, Script, listing, open_shard, shard_names};
     use crate::task::Tasks;
 
@@ -146,12 +168,39 @@ mod tests {
     async fn pages_before_a_fault_were_told() {
         let script = Script::new();
         script.lists(listing(vec![open_shard("a", None)], Some("a")));
-        script.fails_to_list(Fault::Transient);
+        script.fails_to_list(Fault::Denied);
         let mut listed = Vec::new();
         let outcome =
             describer(&script).list(&stream(), |page| listed.extend(shard_names(&page.shards))).await;
-        assert_eq!(outcome.map_err(|error| error.fault), Err(Fault::Transient));
+        assert_eq!(outcome.map_err(|error| error.fault), Err(Fault::Denied));
         assert_eq!(listed, ["a"]);
+    }
+
+    /// Seed 2194 of the simulation: two workers' listings of a dozen pages, which throttled each other for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_listing_goes_on_with_the_page_that_was_refused() {
+        let script = Script::new();
+        script.lists(listing(vec![open_shard("a", None)], Some("a")));
+        for _ in 1..PAGE_TRIES {
+            script.fails_to_list(Fault::Throttled(Width::Unknown));
+        }
+        script.lists(listing(vec![open_shard("b", None)], None));
+        let mut listed = Vec::new();
+        let outcome =
+            describer(&script).list(&stream(), |page| listed.extend(shard_names(&page.shards))).await;
+        assert!(outcome.is_ok());
+        assert_eq!(listed, ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_never_comes_ends_the_listing() {
+        let script = Script::new();
+        for _ in 0..PAGE_TRIES {
+            script.fails_to_list(Fault::Transient);
+        }
+        let outcome = describer(&script).list(&stream(), |_| {}).await;
+        assert_eq!(outcome.map_err(|error| error.fault), Err(Fault::Transient));
+        assert_eq!(describes(&script).len(), PAGE_TRIES as usize);
     }
 
     #[tokio::test(start_paused = true)]
