@@ -34,6 +34,11 @@ impl Cursor {
         self.position
     }
 
+    /// Records created before this time, in milliseconds since 1970, would be left out now.
+    pub(super) fn leaves_out_before_unix_ms(&self) -> Option<i64> {
+        self.from_unix_s.map(|from| from * 1000)
+    }
+
     /// The position to get an iterator at. `Latest` is given once, and soon: asked for again it would skip what
     /// was written since.
     pub(super) fn ask(&mut self, now_unix_ms: i64) -> Position {

@@ -111,6 +111,7 @@ impl Reader {
             read_through_unix_ms: self.evidence.through_unix_ms(),
             quiet_through_unix_ms: self.evidence.quiet_through_unix_ms(),
             moved_unix_ms: self.moved_unix_ms,
+            leaves_out_before_unix_ms: self.cursor.leaves_out_before_unix_ms(),
         }
     }
 

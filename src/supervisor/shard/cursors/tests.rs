@@ -10,7 +10,13 @@ fn place(number: u64) -> Place {
         0 => Position::TrimHorizon,
         number => Position::After(number.to_string().parse().expect("a number")),
     };
-    Place { position, read_through_unix_ms: Some(0), quiet_through_unix_ms: None, moved_unix_ms: i64::MAX }
+    Place {
+        position,
+        read_through_unix_ms: Some(0),
+        quiet_through_unix_ms: None,
+        moved_unix_ms: i64::MAX,
+        leaves_out_before_unix_ms: None,
+    }
 }
 
 /// A log, its cursors, and what each replica was given.
