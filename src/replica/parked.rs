@@ -121,6 +121,17 @@ impl Error {
     }
 }
 
+/// What became of an entry that was to be removed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Removal {
+    /// It was removed.
+    Removed,
+    /// It was not there any more.
+    Gone,
+    /// This entry of the same key is there instead, and stays.
+    Replaced(Entry),
+}
+
 // === impl Parked ===
 
 impl Parked {
@@ -177,15 +188,19 @@ impl Parked {
         Ok(draft.entry.clone())
     }
 
-    /// Removes an entry and its payload, unless the key was parked anew since. Says whether it was there.
+    /// Removes an entry and its payload, unless its key was parked anew since.
     ///
     /// # Errors
-    /// When the control table cannot be written.
-    pub async fn remove(&self, entry: &Entry) -> Result<bool, Error> {
+    /// When the control table cannot be written, or the other entry is unreadable.
+    pub async fn remove(&self, entry: &Entry) -> Result<Removal, Error> {
         let unchanged = Condition::Equals { attribute: "version", value: entry.version.as_str().into() };
         let outcome = self.control.delete(&self.key(&entry.id), &unchanged).await?;
         self.delete_payload(entry).await?;
-        Ok(outcome == Outcome::Done)
+        match outcome {
+            Outcome::Done => Ok(Removal::Removed),
+            Outcome::Refused(None) => Ok(Removal::Gone),
+            Outcome::Refused(Some(other)) => Ok(Removal::Replaced(self.read(&other)?)),
+        }
     }
 
     /// Asks whoever writes to the replica to try the entry again. Says whether it was still there.

@@ -40,7 +40,8 @@ async fn the_largest_item_comes_back_byte_for_byte() {
     let Op::Put(item) = parked.change(&entry).await.expect("whole").op else { panic!("expected a put") };
     let Op::Put(expected) = change.op else { unreachable!("it was made as a put") };
     assert_eq!(item, expected);
-    assert!(parked.remove(&entry).await.expect("removed"));
+    assert_eq!(parked.remove(&entry).await.expect("removed"), Removal::Removed);
+    assert_eq!(parked.remove(&entry).await.expect("a call"), Removal::Gone);
     assert!(parked.list().await.expect("listed").is_empty());
     assert!(parked.change(&entry).await.is_err(), "its payload is still there");
 }
@@ -53,10 +54,8 @@ async fn a_newer_change_takes_the_place_of_the_parked_one() {
     let newer = put("{\"v\":2}".to_owned());
     let newer = keep(&parked, &newer, Some(&older)).await.expect("parked");
     assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&newer));
-    assert!(
-        !parked.remove(&older).await.expect("a call"),
-        "the newer entry was removed by its older version"
-    );
+    let instead = parked.remove(&older).await.expect("a call");
+    assert_eq!(instead, Removal::Replaced(newer.clone()), "the newer entry was removed by its older version");
     assert!(!parked.ask_retry(&older).await.expect("a call"));
     assert!(parked.ask_retry(&newer).await.expect("a call"));
     assert!(parked.list().await.expect("listed")[0].retry_wanted);

@@ -210,6 +210,26 @@ async fn an_unanswered_parking_is_not_followed_before_it_can_no_longer_land() {
     assert!(begun.elapsed() >= Duration::from_secs(4), "kept after {:?}", begun.elapsed());
 }
 
+/// Seed 8311 of the simulation: a parking that was given up, and done all the same.
+#[tokio::test(start_paused = true)]
+async fn a_newer_change_clears_whatever_is_parked_under_its_key() {
+    let memory = Arc::new(Memory::default());
+    let mut world = World::start(Arc::clone(&memory), 10).await;
+    memory.refuse_items_with("poison");
+    world.push(vec![put("a", "poison")]);
+    assert_eq!(world.ack().await, 0);
+    let known = world.parked.list().await.expect("listed").remove(0);
+    let refusal = crate::dynamo::Error::new("BatchWriteItem", Fault::Invalid, "it is poison");
+    let other = world.parked.draft(&put("a", "poison"), &refusal, None);
+    world.parked.keep(&other, Some(&known)).await.expect("kept without the writer's knowledge");
+    world.push(vec![put("a", "2")]);
+    assert_eq!(world.ack().await, 1);
+    assert!(
+        world.parked.list().await.expect("listed").is_empty(),
+        "it would be tried again over the newer one"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn too_many_refusals_stall_the_replica_instead_of_parking_everything() {
     let memory = Arc::new(Memory::default());

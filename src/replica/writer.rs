@@ -79,8 +79,8 @@ pub struct Writer {
     scanning: bool,
     /// Looks at all parked keys under way: the scan, and reloads.
     looks: usize,
-    /// Keys parked since the first look under way began; it may not have seen them.
-    parked_meanwhile: HashSet<Key>,
+    /// Keys parked or cleared since the first look under way began; it may not have seen that.
+    changed_meanwhile: HashSet<Key>,
 }
 
 /// Something that was under way and has ended.
@@ -140,7 +140,7 @@ impl Writer {
             parking: 0,
             scanning: false,
             looks: 0,
-            parked_meanwhile: HashSet::new(),
+            changed_meanwhile: HashSet::new(),
         })
     }
 
@@ -239,9 +239,7 @@ impl Writer {
             Done::Parked { batch, entry } => {
                 self.batches_in_flight -= 1;
                 self.parking -= 1;
-                if self.looks > 0 {
-                    self.parked_meanwhile.insert(entry.key.clone());
-                }
+                self.changed(&entry.key);
                 self.keys.insert(entry.key.clone(), entry);
                 self.queue.parked(batch);
             }
@@ -249,6 +247,7 @@ impl Writer {
                 self.batches_in_flight -= 1;
                 for change in &batch.changes {
                     self.keys.remove(&change.key);
+                    self.changed(&change.key);
                 }
                 self.queue.applied(batch);
             }

@@ -12,7 +12,7 @@ use super::{confirm, fleet, runtime};
 use crate::change::Op;
 use crate::clock::Clock;
 use crate::config::{Replica, Replication};
-use crate::replica::parked::{Entry, Parked};
+use crate::replica::parked::{Entry, Parked, Removal};
 use choose::{choose, find, find_all};
 use letter::{Changed, Letter, Letters, Whole, count, one_line, raw};
 
@@ -170,7 +170,7 @@ async fn retry(format: Format, parked: &Parked, entries: &[&Entry]) -> Result<Co
 async fn forget(format: Format, parked: &Parked, entries: &[&Entry]) -> Result<Code, Failure> {
     let mut changed = Changed::new();
     for entry in entries {
-        changed.note(entry, parked.remove(entry).await?);
+        changed.note(entry, parked.remove(entry).await? == Removal::Removed);
     }
     changed.print(format, "dropped")
 }

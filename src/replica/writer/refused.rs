@@ -10,12 +10,13 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::super::parked::{self, Entry};
+use super::super::parked::{self, Entry, Removal};
 use super::super::{Config, Gauges};
 use super::{Done, Writer};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::dynamo;
+use crate::key::Key;
 use crate::lane::{Batch, Delivery};
 use crate::lease::Fence;
 
@@ -45,10 +46,11 @@ impl Writer {
     }
 
     /// Removes what was parked under a key before its newer, applied change is settled: otherwise a crash in
-    /// between would leave the older payload there to be tried again.
+    /// between would leave the older payload there to be tried again. Whatever is parked there is older, also where it was
+    /// given up before this writer could know that it is: no other writes under the key while the fence is open.
     pub(super) fn clear(&mut self, batch: Batch) {
         self.batches_in_flight += 1;
-        let entry = self.keys[&batch.changes[0].key].clone();
+        let mut entry = self.keys[&batch.changes[0].key].clone();
         let (parked, gauges, clock) =
             (self.parts.parked.clone(), Arc::clone(&self.parts.gauges), self.parts.clock);
         info!(table = self.parts.config.table, key = %entry.key, "a newer change of a parked key applies");
@@ -59,8 +61,13 @@ impl Writer {
                 let attempt = timeout(attempts.longest, parked.remove(&entry)).await;
                 match attempts.judge(attempt).await {
                     ControlFlow::Continue(()) => {}
-                    ControlFlow::Break(Some(_)) => return Done::Cleared { batch },
-                    ControlFlow::Break(None) => return Done::GivenUp { batch, parking: false },
+                    ControlFlow::Break(Some(Removal::Replaced(other))) if attempts.may_go_on() => {
+                        entry = other
+                    }
+                    ControlFlow::Break(Some(Removal::Removed | Removal::Gone)) => {
+                        return Done::Cleared { batch };
+                    }
+                    ControlFlow::Break(_) => return Done::GivenUp { batch, parking: false },
                 }
             }
         }));
@@ -78,9 +85,16 @@ impl Writer {
 
     pub(super) fn begin_look(&mut self) {
         if self.looks == 0 {
-            self.parked_meanwhile.clear();
+            self.changed_meanwhile.clear();
         }
         self.looks += 1;
+    }
+
+    /// What a key has parked is another now.
+    pub(super) fn changed(&mut self, key: &Key) {
+        if self.looks > 0 {
+            self.changed_meanwhile.insert(key.clone());
+        }
     }
 
     pub(super) fn reload(&mut self, asked: oneshot::Sender<()>) {
@@ -97,7 +111,7 @@ impl Writer {
         match result {
             Ok(entries) => {
                 for entry in entries {
-                    if !self.parked_meanwhile.contains(&entry.key) {
+                    if !self.changed_meanwhile.contains(&entry.key) {
                         self.keys.insert(entry.key.clone(), entry);
                     }
                 }
@@ -117,11 +131,15 @@ impl Writer {
             Err(error) => return warn!(%error, "look for wishes about parked keys"),
         };
         let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.version)).collect();
-        let meanwhile = &self.parked_meanwhile;
+        let meanwhile = &self.changed_meanwhile;
         self.keys.retain(|key, _| meanwhile.contains(key) || listed.contains_key(key));
-        for entry in entries.into_iter().filter(|entry| entry.retry_wanted) {
-            let is_newest = self.keys.get(&entry.key).is_some_and(|known| known.version == entry.version);
-            if is_newest && !self.queue.holds(&entry.key) {
+        for entry in entries {
+            if self.changed_meanwhile.contains(&entry.key) || self.queue.holds(&entry.key) {
+                continue;
+            }
+            // One that was given up while it was parked may have been kept all the same.
+            self.keys.insert(entry.key.clone(), entry.clone());
+            if entry.retry_wanted {
                 let parked = self.parts.parked.clone();
                 self.under_way.push(Box::pin(async move {
                     let result = parked.change(&entry).await;
@@ -187,9 +205,13 @@ impl Attempts {
         }
         let settle = if may_land { self.settle } else { Duration::ZERO };
         sleep(self.backoff.pause().max(settle)).await;
-        match self.fence.as_ref().is_some_and(|fence| fence.is_open(Instant::now())) {
+        match self.may_go_on() {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(None),
         }
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.fence.as_ref().is_some_and(|fence| fence.is_open(Instant::now()))
     }
 }
