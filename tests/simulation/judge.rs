@@ -34,6 +34,9 @@ const SKEW_MS: i64 = 3_000;
 /// written before may be left out.
 const LATEST_WITHIN: Duration = Duration::from_secs(5 + 3);
 
+/// How long a stream keeps its records.
+const RETENTION: Duration = Duration::from_hours(24);
+
 impl Truth {
     /// A change landed in a replica.
     pub(super) fn landed(&mut self, source: usize, target: usize, write: &Write) {
@@ -311,7 +314,8 @@ impl Truth {
         });
         let lane = of.lanes.get_mut(shard).expect("its row was just written");
         if !lane.tracks.contains_key(replica) {
-            lane.tracks.insert(replica.to_owned(), Track { first: position, since: at, judged: 0 });
+            let starts = !of.targets[target].registered;
+            lane.tracks.insert(replica.to_owned(), Track { first: position, since: at, starts, judged: 0 });
 
             let decided = of.targets[target].registered || {
                 let parent = row.parent.as_ref().and_then(|parent| of.lanes.get(parent));
@@ -555,7 +559,8 @@ impl Source {
         let Some(track) = lane.tracks.get(&self.targets[target].name) else { return true };
         let commit = &self.commits[id];
         match track.first {
-            Position::TrimHorizon | Position::After(_) => true,
+            Position::TrimHorizon => !track.starts || commit.at + RETENTION > track.since,
+            Position::After(_) => true,
             Position::End => commit.at > track.since,
             Position::Latest { .. } | Position::At { .. } => {
                 // Of several replicas, each may have begun with a page of its own.

@@ -485,6 +485,20 @@ impl Run {
             }
         }
         let deadline = Instant::now() + REST_WITHIN;
+        loop {
+            if !self.come_to_rest(deadline).await {
+                return;
+            }
+            // What is still under way would land now, and a shard whose lease was lost is read again from its checkpoint.
+            self.pass_until(Instant::now() + 2 * fleet::longest_effect(&self.scenario)).await;
+            if self.is_at_rest() {
+                return self.judge_end();
+            }
+        }
+    }
+
+    /// Waits until nothing is missing for some seconds. Says whether it came to that, and nothing was broken on the way.
+    async fn come_to_rest(&mut self, deadline: Instant) -> bool {
         let mut rested = 0;
         while rested < 3 {
             self.fleet.reap();
@@ -494,16 +508,15 @@ impl Run {
             }
             self.pass_until(Instant::now() + Duration::from_secs(1)).await;
             if !self.truth.violations.is_empty() {
-                return;
+                return false;
             }
             rested = if self.is_at_rest() { rested + 1 } else { 0 };
             if Instant::now() > deadline {
-                return self.never_rested();
+                self.never_rested();
+                return false;
             }
         }
-        // What is still under way would land now.
-        self.pass_until(Instant::now() + 2 * fleet::longest_effect(&self.scenario)).await;
-        self.judge_end();
+        true
     }
 
     fn is_at_rest(&self) -> bool {

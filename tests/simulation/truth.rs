@@ -104,6 +104,8 @@ pub(super) struct Track {
     /// Where it began.
     pub(super) first: crate::shard::Position,
     pub(super) since: Duration,
+    /// Whether it was decided with the replica's start: what was trimmed by then it never wanted.
+    pub(super) starts: bool,
     /// Commits up to here were found durable when a checkpoint of its epoch passed them.
     pub(super) judged: usize,
 }
