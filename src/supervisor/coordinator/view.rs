@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::checkpoint::Checkpoint;
-use crate::lease::Row;
+use crate::lease::{Observer, Row};
 use crate::shard::ShardId;
 use crate::telemetry::FleetShards;
 
@@ -39,7 +39,7 @@ pub(super) enum Proof {
 /// Which holders of leases still renew them, by this worker's own clock.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
-    seen: BTreeMap<ShardId, (i64, Instant)>,
+    seen: Observer<ShardId>,
 }
 
 /// Rows with the means to find a parent.
@@ -76,19 +76,15 @@ pub(super) fn view(rows: &[Row], replicas: &[&str], silent: &BTreeSet<ShardId>) 
 impl Pulse {
     /// The shards of `rows`, as they were read at `now`, whose holder's counter stood still for longer than `duration`.
     pub(super) fn silent(&mut self, rows: &[Row], duration: Duration, now: Instant) -> BTreeSet<ShardId> {
-        let mut seen = BTreeMap::new();
+        let held: BTreeMap<_, _> =
+            rows.iter().filter(|row| row.owner.is_some()).map(|row| (&row.shard, row.counter)).collect();
+        self.seen.retain(|shard| held.contains_key(shard));
         let mut silent = BTreeSet::new();
-        for row in rows.iter().filter(|row| row.owner.is_some()) {
-            let since = match self.seen.get(&row.shard) {
-                Some((counter, since)) if *counter == row.counter => *since,
-                _ => now,
-            };
-            if now.duration_since(since) > duration {
-                silent.insert(row.shard.clone());
+        for (shard, counter) in held {
+            if self.seen.look(shard.clone(), counter, now) > duration {
+                silent.insert(shard.clone());
             }
-            seen.insert(row.shard.clone(), (row.counter, since));
         }
-        self.seen = seen;
         silent
     }
 }
