@@ -30,6 +30,7 @@ pub mod load;
 mod observer;
 mod post;
 mod row;
+mod rows;
 mod table;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use leased::Renewal;
 pub use observer::{Claim, Claims, Observer};
 pub use post::{Post, Term};
 pub use row::{Gap, Owner, Row, State, owner, worker};
+pub use rows::Rows;
 pub use table::Leases;
 
 /// Times of leases.
