@@ -42,8 +42,8 @@ impl<'a> Rows<'a> {
         self.least(replica, applied_through(replica))
     }
 
-    /// What all shards together have reached, where `of` says what a row proves by itself: more than nothing where it
-    /// has a time at all.
+    /// What all shards together have reached, where `of` says what a row proves by itself. It has to say something of just
+    /// those rows in which `replica` has a time.
     pub fn least<T: Ord>(&self, replica: &str, of: impl Fn(&Row) -> Option<T>) -> Option<T> {
         // `None` is the least: one shard of which nothing is known leaves nothing proven.
         self.bounding(replica).map(|row| self.reached(row, replica, &of)).min().flatten()
@@ -178,6 +178,17 @@ mod tests {
             for row in rows.iter().filter(|row| known.can_be_read(row, "a")) {
                 prop_assert!(watermark <= known.reached(row, "a", applied_through("a")));
             }
+        }
+
+        #[test]
+        fn one_more_shard_never_raises_the_watermark(rows in any_rows(), known in prop::option::of(0..1_000_i64)) {
+            let before = watermark(&rows);
+            let mut more = rows;
+            more.push(open("new", None, known));
+            let after = watermark(&more);
+            // Where nothing was known because there was nothing, a shard may be the first to tell.
+            prop_assert!(after <= before || (before.is_none() && after == known), "{before:?} became {after:?}");
+            prop_assert!(after.is_none_or(|after| known.is_some_and(|known| after <= known)));
         }
 
         #[test]
