@@ -86,17 +86,6 @@ fn a_child_is_readable_as_soon_as_one_replica_has_its_parent() {
 }
 
 #[test]
-fn a_shard_that_ended_counts_until_its_child_has_a_row() {
-    let other = row("t", None, Some("w"), &[("a", open(Some(900)))]);
-    assert_eq!(through(&[ended("p", None, Some(100)), other.clone()]), Some(100));
-    let child = row("c", Some("p"), Some("w"), &[("a", open(Some(800)))]);
-    assert_eq!(through(&[ended("p", None, Some(100)), child, other.clone()]), Some(800));
-    assert_eq!(through(&[ended("old", None, None), other]), Some(900), "it ended before the replica's start");
-    assert_eq!(through(&[ended("p", None, Some(100))]), Some(100));
-    assert_eq!(through(&[]), None);
-}
-
-#[test]
 fn a_gap_counts_and_freezes() {
     let mut gap = row("g", None, None, &[("a", open(Some(50)))]);
     gap.state = State::Gap { reason: "trimmed".to_owned(), found_unix_ms: 1 };
@@ -171,26 +160,6 @@ proptest! {
         prop_assert_eq!(&seen, &view(&rows, &["a"], &all).watermarks);
         prop_assert_eq!(&seen, &view(&nobody, &["a"], &BTreeSet::new()).watermarks);
     }
-
-    #[test]
-    fn one_more_shard_never_raises_the_watermark(rows in any_rows(), known in prop::option::of(0..1_000_i64)) {
-        prop_assume!(!rows.is_empty());
-        let before = through(&rows);
-        let mut more = rows;
-        more.push(row("new", None, None, &[("a", open(known))]));
-        let after = through(&more);
-        // Where nothing was known because there was nothing, a shard may be the first to tell.
-        prop_assert!(after <= before || (before.is_none() && after == known), "{before:?} became {after:?}");
-        prop_assert!(after.is_none_or(|after| known.is_some_and(|known| after <= known)));
-    }
-}
-
-#[test]
-fn an_ended_shard_whose_childs_row_expired_before_its_own_is_not_the_last() {
-    let mut rows = [ended("p", None, Some(100)), row("d", Some("c"), Some("w"), &[("a", open(Some(900)))])];
-    assert_eq!(through(&rows), Some(100), "its child has no row yet");
-    rows[0].expires_unix_s = Some(1);
-    assert_eq!(through(&rows), Some(900));
 }
 
 #[test]
