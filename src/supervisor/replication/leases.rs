@@ -231,7 +231,7 @@ impl Running {
             }
             let is_silent = row.state == State::Ended
                 && row.owner.is_some()
-                && self.observer.claim(row, &self.setup.worker, self.setup.lease.duration, now)
+                && self.claims.claim(row, &self.setup.worker, self.setup.lease.duration, now)
                     == Claim::Expired;
             let expires = self.replicas.expiry(row, &self.rows, &self.lineage, now_unix_ms, is_silent);
             expiring.extend(expires.map(|at| Row { expires_unix_s: Some(at), ..row.clone() }));
@@ -239,7 +239,7 @@ impl Running {
         for mut row in expiring {
             match self.leases.amend(&mut row).await {
                 Ok(lease::Renewal::Done) => {
-                    self.observer.forget(&row.shard);
+                    self.claims.forget(&row.shard);
                     self.rows.insert(row.shard.clone(), row);
                 }
                 Ok(lease::Renewal::Lost) => {}
