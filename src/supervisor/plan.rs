@@ -79,7 +79,7 @@ impl Order {
     /// The number of the seek that is to be obeyed.
     pub(super) fn epoch(&self) -> Option<i64> {
         match self {
-            Self::Seek(sought) => Some(sought.seek.epoch),
+            Self::Seek(sought) => Some(sought.seek().epoch),
             Self::Hold | Self::Pause | Self::Run { .. } => None,
         }
     }

@@ -105,6 +105,8 @@ struct Running {
     decided: BTreeSet<ShardId>,
     /// Parents that can be read and are not listed, with the listings they were missing from.
     hidden: BTreeMap<ShardId, u32>,
+    /// Shards that are to obey a seek, that no listing shows, and that cannot be read.
+    vanished: BTreeSet<ShardId>,
     discovered_unix_ms: Option<i64>,
     /// A shard ended while it was given up for another worker, and did not look for its children any more.
     children_unknown: bool,
@@ -189,6 +191,7 @@ impl Running {
             roster: BTreeMap::new(),
             decided: BTreeSet::new(),
             hidden: BTreeMap::new(),
+            vanished: BTreeSet::new(),
             discovered_unix_ms: None,
             children_unknown: false,
             error: None,

@@ -51,7 +51,7 @@ async fn attempt(
         Order::Resume => Wish { paused_unix_ms: None, ..wish },
         Order::Seek(target) => {
             let epoch = now_unix_ms.max(wish.epoch() + 1);
-            Wish { seek: Some(Seek { epoch, target: target.clone(), may_skip: false }), ..wish }
+            wish.with_seek(Seek { epoch, target: target.clone(), may_skip: false }, 0)
         }
     };
     store.save(replication, replica, &wanted).await

@@ -15,6 +15,8 @@ pub(super) fn write(truth: &Truth, log: &[String]) -> String {
     log.iter().for_each(|entry| line(&mut text, entry));
     let keys: BTreeSet<_> = truth.violations.iter().filter_map(|it| it.key.clone()).take(2).collect();
     let shards: BTreeSet<_> = truth.violations.iter().filter_map(|it| it.shard.clone()).take(2).collect();
+    let parent = |shard| truth.sources.iter().find_map(|source| source.parents.get(shard)?.clone());
+    let shards: BTreeSet<_> = shards.iter().filter_map(parent).chain(shards.iter().cloned()).collect();
     for (index, source) in truth.sources.iter().enumerate() {
         line(&mut text, &format!("--- shards of r{index}"));
         let table = source.table.expect("a source has a table");
@@ -122,9 +124,10 @@ fn of_row(truth: &Truth, shard: &str) -> Vec<String> {
                 .iter()
                 .map(|(name, it)| {
                     format!(
-                        "{name}={:?}/{:?}",
+                        "{name}={:?}/{:?}@{}",
                         it.position,
-                        it.applied_through_unix_ms.map(|at| at - 1_900_000_000_000)
+                        it.applied_through_unix_ms.map(|at| at - 1_900_000_000_000),
+                        (it.epoch - 1_900_000_000_000).max(0)
                     )
                 })
                 .collect();

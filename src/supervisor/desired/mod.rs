@@ -17,6 +17,12 @@
 //! newest epoch ([`may_run`]): nobody replays while another still writes what is newer. From then on the rule that a
 //! child waits for its parent's end keeps the order, as it does at a first start.
 //!
+//! A seek may follow another that some rows have obeyed and others have not. The wish keeps both, and every row obeys
+//! them in their order ([`Wish::with_seek`]): nothing was read between the two, so all rows come to where they would be
+//! if the second had been asked for after everybody had obeyed the first. Were the first forgotten, a shard that had
+//! ended before the second's time would stay ended, while its parent and its children, which had obeyed the first, are
+//! replayed around it.
+//!
 //! A worker that has not heard of a seek yet may make the row of a new shard meanwhile, with an older epoch. That
 //! holds everybody again until the row has followed; what was written from it is replayed in its place.
 
@@ -29,7 +35,9 @@ use std::collections::BTreeMap;
 
 use crate::shard::{SequenceNumber, ShardId};
 
-pub use obey::{Change, Effect, Relation, Sought, is_behind, may_run, obey, relation, sought};
+pub use obey::{
+    Change, Effect, Relation, Sought, Step, is_behind, may_run, obey, obeyed_epoch, relation, sought,
+};
 pub use row::Store;
 pub(super) use wanted::{ABSENT_LISTINGS, Wanted, is_listed};
 pub(super) use watch::{Known, watch};
@@ -41,6 +49,8 @@ pub struct Wish {
     pub paused_unix_ms: Option<i64>,
     /// The last seek.
     pub seek: Option<Seek>,
+    /// Seeks before it that some row may not have obeyed, oldest first.
+    pub earlier: Vec<Seek>,
     /// How often the row was written; zero when there is none.
     pub version: i64,
 }
@@ -89,6 +99,21 @@ impl Wish {
     /// The number of the last seek; zero when there was none.
     pub fn epoch(&self) -> i64 {
         self.seek.as_ref().map_or(0, |seek| seek.epoch)
+    }
+
+    /// The wish with one more seek. Those before it are kept for the rows that have not obeyed them, unless all rows have
+    /// (those up to `obeyed_epoch`), or the new one leaves nothing of them: it takes every shard to its beginning.
+    #[must_use]
+    pub fn with_seek(self, seek: Seek, obeyed_epoch: i64) -> Self {
+        let mut earlier = self.earlier;
+        earlier.extend(self.seek);
+        earlier.retain(|before| before.epoch > obeyed_epoch && seek.target != Target::TrimHorizon);
+        Self { seek: Some(seek), earlier, ..self }
+    }
+
+    /// Seeks with a greater number than `epoch`, oldest first.
+    pub fn seeks_after(&self, epoch: i64) -> impl Iterator<Item = &Seek> {
+        self.earlier.iter().chain(&self.seek).filter(move |seek| seek.epoch > epoch)
     }
 
     /// Whether the replica is to pause.

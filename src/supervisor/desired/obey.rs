@@ -25,9 +25,15 @@ pub enum Relation {
     Vanished,
 }
 
-/// A seek, as one shard has to obey it.
+/// The seeks that one shard has not obeyed, in their order; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sought {
+    steps: Vec<Step>,
+}
+
+/// A seek, as one shard has to obey it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
     /// The seek.
     pub seek: Seek,
     /// What it has to do with the shard.
@@ -72,8 +78,13 @@ pub fn may_run<'a>(wish: &Wish, replica: &str, rows: impl Iterator<Item = &'a Ro
     epochs.into_iter().all(|epoch| epoch == newest) || mutation::is_on(Mutation::ReplayAtOnce)
 }
 
-/// What the newest seek of `replica` asks of `row`'s shard; `None` when it has obeyed it. `is_listed` is whether the
-/// stream still shows the shard.
+/// The number of the last seek of `replica` that all of `rows` have obeyed; zero when one has obeyed none.
+pub fn obeyed_epoch<'a>(replica: &str, rows: impl IntoIterator<Item = &'a Row>) -> i64 {
+    rows.into_iter().map(|row| epoch(row, replica)).min().unwrap_or_default()
+}
+
+/// What the seeks of `replica` ask of `row`'s shard; `None` when it has obeyed them. `is_listed` is whether the stream
+/// still shows the shard.
 pub fn sought(
     row: &Row,
     replica: &str,
@@ -81,9 +92,12 @@ pub fn sought(
     rows: &BTreeMap<ShardId, Row>,
     is_listed: bool,
 ) -> Option<Sought> {
-    let seek = wish.seek.as_ref().filter(|_| is_behind(row, replica, wish))?;
-    let relation = if is_listed { relation(row, &seek.target, rows) } else { Relation::Vanished };
-    Some(Sought { seek: seek.clone(), relation })
+    let step = |seek: &Seek| {
+        let relation = if is_listed { relation(row, &seek.target, rows) } else { Relation::Vanished };
+        Step { seek: seek.clone(), relation }
+    };
+    let steps: Vec<_> = wish.seeks_after(epoch(row, replica)).map(step).collect();
+    (!steps.is_empty()).then_some(Sought { steps })
 }
 
 /// `row` as the newest seeks make it, each of a replica and what is wanted of it; `None` when it has obeyed them all.
@@ -105,6 +119,23 @@ pub fn obey<'a>(
 // === impl Sought ===
 
 impl Sought {
+    /// The last of the seeks.
+    pub fn seek(&self) -> &Seek {
+        &self.steps.last().expect("it is made with one at least").seek
+    }
+
+    /// Puts the replica where the seeks ask for, one after the other. Returns its checkpoint.
+    pub fn put(&self, row: &mut Row, replica: &str) -> Checkpoint {
+        for step in &self.steps {
+            step.put(row, replica);
+        }
+        row.checkpoints[replica]
+    }
+}
+
+// === impl Step ===
+
+impl Step {
     /// What it does to the checkpoint of `replica` in `row`.
     pub fn change(&self, row: &Row, replica: &str) -> Change {
         let Self { seek, relation } = self;
@@ -135,8 +166,8 @@ impl Sought {
         }
     }
 
-    /// Puts the replica where it asks for, and leaves its gap behind. Returns its checkpoint.
-    pub fn put(&self, row: &mut Row, replica: &str) -> Checkpoint {
+    /// Puts the replica where it asks for, and leaves its gap behind.
+    fn put(&self, row: &mut Row, replica: &str) {
         let checkpoint = self.change(row, replica).checkpoint;
         if matches!(row.state, State::Gap { .. }) {
             // It stays one for each of the others.
@@ -151,7 +182,6 @@ impl Sought {
             row.expires_unix_s = None;
         }
         row.end_if_done();
-        checkpoint
     }
 }
 

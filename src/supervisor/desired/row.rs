@@ -32,7 +32,7 @@ impl Store {
         for attributes in self.control.rows(PARTITION, "").await? {
             let row = self.control.read(&attributes);
             let (replication, replica) = row.text("sk")?.split_once('/').ok_or_else(|| row.wrong("sk"))?;
-            wishes.insert(replication, replica, read(&row)?);
+            wishes.insert(replication, replica, read(&self.control, &row)?);
         }
         Ok(wishes)
     }
@@ -60,7 +60,22 @@ fn write(wish: &Wish, row: &mut Attributes) {
     if let Some(since_unix_ms) = wish.paused_unix_ms {
         set("paused_ms", Value::integer(since_unix_ms));
     }
-    let Some(Seek { epoch, target, may_skip }) = &wish.seek else { return };
+    if !wish.earlier.is_empty() {
+        set("earlier_seeks", Value::List(wish.earlier.iter().map(earlier).collect()));
+    }
+    if let Some(seek) = &wish.seek {
+        write_seek(seek, row);
+    }
+}
+
+fn earlier(seek: &Seek) -> Value {
+    let mut map = Attributes::new();
+    write_seek(seek, &mut map);
+    Value::Map(map)
+}
+
+fn write_seek(Seek { epoch, target, may_skip }: &Seek, row: &mut Attributes) {
+    let mut set = |name: &str, value: Value| row.insert(name.to_owned(), value);
     set("epoch", Value::integer(*epoch));
     set("may_skip", Value::Bool(*may_skip));
     match target {
@@ -77,15 +92,27 @@ fn write(wish: &Wish, row: &mut Attributes) {
     };
 }
 
-fn read(row: &control::Row<'_>) -> Result<Wish, control::Error> {
-    let seek = match row.optional_integer("epoch") {
-        Some(epoch) => {
-            let may_skip = matches!(row.get("may_skip"), Some(Value::Bool(true)));
-            Some(Seek { epoch, target: target(row)?, may_skip })
+fn read(control: &Control, row: &control::Row<'_>) -> Result<Wish, control::Error> {
+    let seek = row.get("epoch").map(|_| read_seek(row)).transpose()?;
+    let wrong = || row.wrong("earlier_seeks");
+    let earlier = match row.get("earlier_seeks") {
+        Some(Value::List(seeks)) => {
+            let read = |seek: &Value| {
+                let attributes = seek.as_map().ok_or_else(wrong)?;
+                read_seek(&control.read(attributes)).map_err(|_| wrong())
+            };
+            seeks.iter().map(read).collect::<Result<_, _>>()?
         }
-        None => None,
+        Some(_) => return Err(wrong()),
+        None => Vec::new(),
     };
-    Ok(Wish { paused_unix_ms: row.optional_integer("paused_ms"), seek, version: row.integer("version")? })
+    let (paused_unix_ms, version) = (row.optional_integer("paused_ms"), row.integer("version")?);
+    Ok(Wish { paused_unix_ms, seek, earlier, version })
+}
+
+fn read_seek(row: &control::Row<'_>) -> Result<Seek, control::Error> {
+    let may_skip = matches!(row.get("may_skip"), Some(Value::Bool(true)));
+    Ok(Seek { epoch: row.integer("epoch")?, target: target(row)?, may_skip })
 }
 
 fn target(row: &control::Row<'_>) -> Result<Target, control::Error> {

@@ -111,7 +111,7 @@ fn forward_needs_a_word() {
         assert_eq!(positions(&obeyed(&family(), &unasked))[2], here, "{target:?}");
         assert_ne!(positions(&obeyed(&family(), &asked))[2], here, "{target:?}");
         let seek = unasked.seek.expect("a seek");
-        let change = Sought { seek, relation: Relation::Meant }.change(&family()[&"c".into()], "us");
+        let change = Step { seek, relation: Relation::Meant }.change(&family()[&"c".into()], "us");
         assert_eq!(change.effect, Effect::Skips);
     }
 }
@@ -161,18 +161,54 @@ fn a_replica_waits_for_the_last_row_and_for_its_pause_to_end() {
     assert!(!runs(&after, &Wish { paused_unix_ms: Some(1), ..wish }));
 }
 
+fn all_targets() -> [Target; 3] {
+    [Target::TrimHorizon, Target::Time { unix_ms: 5 }, after("s", 7)]
+}
+
+/// A fleet that was going back to the beginning is sent to a later time: shards that ended before that time and had not
+/// heard of the first seek stayed ended, while their parents and children were replayed.
+#[test]
+fn a_shard_that_missed_a_seek_does_not_stay_ended_under_the_next() {
+    let first = seek(Target::TrimHorizon, false);
+    let next = Seek { epoch: NOW + 1, target: Target::Time { unix_ms: NOW - 4_000 }, may_skip: false };
+    let mut mixed = obeyed(&family(), &first);
+    mixed.insert("b".into(), family()[&"b".into()].clone());
+    let after = obeyed(&mixed, &first.with_seek(next, 0));
+    assert_eq!(positions(&after), [Position::TrimHorizon; 4]);
+    assert!(after.values().all(|row| row.checkpoints["us"].epoch == NOW + 1), "one has not followed");
+}
+
+#[test]
+fn a_wish_keeps_the_seeks_that_some_row_may_lack() {
+    let to =
+        |wish: Wish, epoch, target, obeyed| wish.with_seek(Seek { epoch, target, may_skip: false }, obeyed);
+    let time = |unix_ms| Target::Time { unix_ms };
+    let wish = to(to(to(Wish::default(), 1, time(10), 0), 2, time(20), 0), 3, time(30), 0);
+    let epochs = |wish: &Wish, after| wish.seeks_after(after).map(|seek| seek.epoch).collect::<Vec<_>>();
+    assert_eq!((epochs(&wish, 0), epochs(&wish, 2)), (vec![1, 2, 3], vec![3]));
+    assert_eq!(epochs(&to(wish.clone(), 4, time(40), 2), 0), [3, 4], "all rows have obeyed the second");
+    assert_eq!(epochs(&to(wish, 4, Target::TrimHorizon, 0), 0), [4], "nothing is left of the others");
+    assert_eq!(obeyed_epoch("us", family().values()), 0);
+    assert_eq!(obeyed_epoch("us", obeyed(&family(), &seek(time(1), true)).values()), NOW);
+}
+
 #[tokio::test]
 async fn a_wish_is_kept_and_the_second_of_two_writers_learns_of_the_first() {
     let store = Store::new(Control::new(Arc::new(Memory::default()), "control"));
     assert_eq!(store.load().await.expect("none"), Wishes::default());
     let mut wishes = Wishes::default();
-    let targets = [Target::TrimHorizon, Target::Time { unix_ms: 5 }, after("s", 7)];
-    for (index, target) in targets.into_iter().enumerate() {
+    for (index, target) in all_targets().into_iter().enumerate() {
         let wish = Wish { paused_unix_ms: (index > 0).then_some(3), ..seek(target, index == 1) };
         assert!(store.save("orders", &format!("r{index}"), &wish).await.expect("written"));
         assert!(!store.save("orders", &format!("r{index}"), &wish).await.expect("refused"));
         wishes.insert("orders", &format!("r{index}"), Wish { version: 1, ..wish });
     }
+    let several = all_targets().into_iter().zip(1..).fold(Wish::default(), |wish, (target, epoch)| {
+        wish.with_seek(Seek { epoch, target, may_skip: epoch == 2 }, 0)
+    });
+    assert_eq!(several.earlier.len(), 2);
+    assert!(store.save("orders", "several", &several).await.expect("written"));
+    wishes.insert("orders", "several", Wish { version: 1, ..several });
     assert_eq!(store.load().await.expect("three"), wishes);
     let again = wishes.of("orders", "r0");
     assert!(store.save("orders", "r0", &again).await.expect("written"));
@@ -247,6 +283,41 @@ proptest! {
                 prop_assert!(!wanted || read.contains(&sequence), "{sequence} is not replayed from {position:?}");
             }
         }
+    }
+
+    #[test]
+    fn seeks_in_a_row_end_where_they_do_one_by_one(
+        targets in prop::collection::vec((any_target(), any::<bool>()), 1..5),
+        (times, applied) in any_progress(),
+        ended in any::<bool>(),
+        gap in any::<bool>(),
+        is_listed in any::<bool>(),
+        missed in 0usize..5,
+    ) {
+        let now = if ended { Position::End } else { Position::After(number(applied as u64)) };
+        let through = times[..applied].last().map(|newest| newest - ROUNDING);
+        let mut before = row("s", Some("parent"), checkpoint(now, through));
+        if gap && !ended {
+            before.state = State::Gap { reason: "trimmed".to_owned(), found_unix_ms: 1 };
+        }
+        let none = BTreeMap::new();
+        let (mut wish, mut each) = (Wish::default(), before.clone());
+        let mut started = before;
+        for (index, (target, may_skip)) in targets.into_iter().enumerate() {
+            let seek = Seek { epoch: NOW + index as i64, target, may_skip };
+            let alone = Wish::default().with_seek(seek.clone(), 0);
+            each = obey(&each, [("us", &alone)], &none, is_listed).expect("it is new");
+            wish = wish.with_seek(seek, 0);
+            if index < missed {
+                started = obey(&started, [("us", &wish)], &none, is_listed).expect("it is new");
+            }
+        }
+        // Whether it followed the first of them at once, or heard of all at the end.
+        let at_once = obey(&started, [("us", &wish)], &none, is_listed).unwrap_or(started);
+        let place = |row: &Row| (row.checkpoints["us"].position, row.checkpoints["us"].epoch, row.state.clone());
+        prop_assert_eq!(place(&at_once), place(&each));
+        // One that vanished, and was given up as a gap, knows only that of the seeks that are kept.
+        prop_assert!(!is_listed || at_once == each, "{:?} is not {:?}", at_once, each);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The wishes for one replication, seen together with its rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Sought, Wish, is_behind, may_run, obey, sought};
 use crate::lease::Row;
@@ -12,6 +12,8 @@ use crate::stream::Lineage;
 pub(in crate::supervisor) struct Wanted {
     /// Each wish, and whether the replica may be read for; none as long as nobody knows.
     by_replica: BTreeMap<String, (Wish, bool)>,
+    /// Shards that no listing shows, and that were found to be gone.
+    vanished: BTreeSet<ShardId>,
 }
 
 /// Full listings in a row that a shard must be missing from to count as gone: one may be inconsistent.
@@ -26,7 +28,12 @@ impl Wanted {
             let runs = may_run(&wish, &replica, rows.values());
             (replica, (wish, runs))
         };
-        Self { by_replica: wishes.into_iter().map(judge).collect() }
+        Self { by_replica: wishes.into_iter().map(judge).collect(), vanished: BTreeSet::new() }
+    }
+
+    /// With shards that no listing shows, and that were found to be gone.
+    pub(in crate::supervisor) fn without(self, vanished: &BTreeSet<ShardId>) -> Self {
+        Self { vanished: vanished.clone(), ..self }
     }
 
     /// Whether `replica` may be read for, as far as people are concerned.
@@ -34,7 +41,8 @@ impl Wanted {
         self.by_replica.get(replica).is_some_and(|(_, runs)| *runs)
     }
 
-    /// What a seek of `replica` asks of `row`'s shard.
+    /// What seeks of `replica` ask of `row`'s shard; `None` too while it is not known whether the stream has the shard. A
+    /// worker may take the lease of one that its listings have not shown yet, and must not leave it where it is.
     pub(in crate::supervisor) fn sought(
         &self,
         row: &Row,
@@ -43,7 +51,11 @@ impl Wanted {
         lineage: &Lineage,
     ) -> Option<Sought> {
         let (wish, _) = self.by_replica.get(replica)?;
-        sought(row, replica, wish, rows, is_listed(&row.shard, lineage))
+        let is_listed = is_listed(&row.shard, lineage);
+        if !is_listed && !self.vanished.contains(&row.shard) {
+            return None;
+        }
+        sought(row, replica, wish, rows, is_listed)
     }
 
     /// Whether `row` has not obeyed a seek yet.

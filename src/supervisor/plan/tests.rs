@@ -1,5 +1,5 @@
 use super::*;
-use crate::supervisor::desired::Wish;
+use crate::supervisor::desired::{Seek, Target, Wish};
 
 fn shard(id: &str, parent: Option<&str>, closed: bool) -> Shard {
     Shard { id: id.into(), parent: parent.map(ShardId::from), closed }
@@ -168,6 +168,33 @@ fn a_row_expires_only_when_all_children_are_read() {
         rows.insert(child.shard.clone(), Row { owner: Some("w".to_owned()), ..child });
     }
     assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), Some(1 + ENDED_ROW_SECONDS));
+}
+
+#[test]
+fn a_seek_leaves_no_shard_where_it_is_only_because_no_listing_has_shown_it_yet() {
+    let replicas = replicas(&["a"], &[], Start::TrimHorizon);
+    let mut row = row(&replicas, &shard("s", None, false));
+    let reached = Position::After("7".parse().expect("a number"));
+    row.checkpoints.insert("a".to_owned(), Checkpoint::starting(reached, 0));
+    let rows = BTreeMap::from([(row.shard.clone(), row.clone())]);
+    let seek = Seek { epoch: 9, target: Target::TrimHorizon, may_skip: false };
+    let wish = Wish::default().with_seek(seek, 0);
+    let sought = |lineage: &Lineage, vanished: &[&str]| {
+        let vanished = vanished.iter().map(|shard| (*shard).into()).collect();
+        let wanted = Wanted::new([("a".to_owned(), wish.clone())].into(), &rows).without(&vanished);
+        match &replicas.orders(&wanted, &row, &rows, lineage)["a"] {
+            Order::Seek(sought) => Some(sought.put(&mut row.clone(), "a").position),
+            other => {
+                assert_eq!(*other, Order::Pause, "nothing is read before it is known");
+                None
+            }
+        }
+    };
+    let mut lineage = Lineage::new();
+    assert_eq!(sought(&lineage, &[]), None);
+    assert_eq!(sought(&lineage, &["s"]), Some(reached), "it is gone, and its reader meets the gap");
+    lineage.merge(&[shard("s", None, false)]);
+    assert_eq!(sought(&lineage, &["s"]), Some(Position::TrimHorizon), "it is back");
 }
 
 #[test]

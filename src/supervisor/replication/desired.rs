@@ -27,7 +27,7 @@ impl Running {
     pub(super) fn wanted(&self) -> Wanted {
         let names = self.replicas.names.iter();
         let wishes = names.filter_map(|name| Some((name.clone(), self.wish(name)?)));
-        Wanted::new(wishes.collect(), &self.rows)
+        Wanted::new(wishes.collect(), &self.rows).without(&self.vanished)
     }
 
     /// People want something else.
@@ -44,12 +44,17 @@ impl Running {
             return;
         }
         let behind: Vec<_> = self.rows.values().filter(|row| wanted.is_behind(row)).cloned().collect();
-        if behind.is_empty() && !wanted.waits() {
-            return;
+        if behind.is_empty() {
+            self.vanished.clear();
+            if !wanted.waits() {
+                return;
+            }
         }
         let mut changed = false;
         for row in behind {
-            if row.owner.is_none() && !self.has(&row.shard) {
+            if self.live.contains_key(&row.shard) {
+                changed |= self.find(&row).await;
+            } else if row.owner.is_none() && !self.has(&row.shard) {
                 changed |= self.put_elsewhere(&row, &wanted).await;
             }
         }
@@ -80,6 +85,18 @@ impl Running {
         }
     }
 
+    /// Finds out whether the stream still has a shard that is held here and is to obey a seek, where no listing tells.
+    /// Says whether that is known since now.
+    async fn find(&mut self, row: &Row) -> bool {
+        if is_listed(&row.shard, &self.lineage) || self.vanished.contains(&row.shard) {
+            return false;
+        }
+        if !self.is_there(row).await {
+            self.vanished.insert(row.shard.clone());
+        }
+        true
+    }
+
     /// Whether the stream still has a shard. Where a listing may be incomplete, or older than a gap, an iterator tells:
     /// neither must an ended shard be left out, nor one be tried again that is gone.
     async fn is_there(&mut self, row: &Row) -> bool {
@@ -89,7 +106,7 @@ impl Running {
         }
         let is_there = self.can_be_read(&row.shard).await;
         if is_there && !is_listed {
-            let shard = Shard { id: row.shard.clone(), parent: row.parent.clone(), closed: true };
+            let shard = Shard { id: row.shard.clone(), parent: row.parent.clone(), closed: false };
             self.lineage.merge(&[shard]);
         }
         is_there

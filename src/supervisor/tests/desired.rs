@@ -1,5 +1,7 @@
 //! Pauses and seeks, obeyed by whole workers.
 
+mod leftover;
+
 use super::*;
 use crate::shard::SequenceNumber;
 use crate::supervisor::desired::{Seek, Store, Target, Wish};
@@ -33,7 +35,7 @@ impl World {
     async fn seek(&self, replicas: &[&str], target: Target, may_skip: bool) {
         let epoch = self.clock.unix_ms();
         let seek = Seek { epoch, target, may_skip };
-        self.wish(replicas, |wish| Wish { seek: Some(seek.clone()), ..wish }).await;
+        self.wish(replicas, |wish| wish.with_seek(seek.clone(), 0)).await;
     }
 
     /// The versions of `key` that were written to a replica, in order.

@@ -1,6 +1,6 @@
 //! A stream in memory whose shards a test closes, splits and forgets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ pub(super) struct Model {
 #[derive(Default)]
 struct State {
     shards: BTreeMap<ShardId, Held>,
+    hidden: BTreeSet<ShardId>,
     sequence: u64,
     generation: u32,
     /// Who read which record, in order.
@@ -128,6 +129,11 @@ impl Model {
         self.state().shards.remove(&shard.into());
     }
 
+    /// No listing shows a shard, although it can be read.
+    pub(super) fn hide(&self, shard: &str) {
+        self.state().hidden.insert(shard.into());
+    }
+
     /// The table has a new stream from now on.
     pub(super) fn replace_stream(&self) {
         self.state().generation += 1;
@@ -178,7 +184,8 @@ impl Streams for Model {
     fn describe<'a>(&'a self, _stream: &'a StreamArn, what: &'a Describe) -> Future<'a, Listing> {
         let state = self.state();
         let wanted = |held: &Held| what.children_of.is_none() || held.parent == what.children_of;
-        let shards = state.shards.iter().filter(|(_, held)| wanted(held)).map(|(id, held)| Shard {
+        let shown = state.shards.iter().filter(|(id, held)| wanted(held) && !state.hidden.contains(id));
+        let shards = shown.map(|(id, held)| Shard {
             id: id.clone(),
             parent: held.parent.clone(),
             closed: held.closed,

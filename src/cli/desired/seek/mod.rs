@@ -9,7 +9,7 @@ use crate::cli::input::Input;
 use crate::cli::output::{Format, print, print_json};
 use crate::cli::{confirm, runtime};
 use crate::clock::Clock;
-use crate::supervisor::desired::{Seek, Target, Wish};
+use crate::supervisor::desired::{Seek, Target, obeyed_epoch};
 use plan::Plan;
 
 /// All workers obey: they settle what is under way, put every shard where the seek wants it, and go on when all shards
@@ -71,7 +71,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<Code, Failure> {
                 confirm::confirm("pass these changes over", "nothing is passed over", args.yes)?;
             }
             for replica in &chosen.replicas {
-                let wish = Wish { seek: Some(seek.clone()), ..chosen.wish(replica) };
+                let wish = chosen.wish(replica).with_seek(seek.clone(), obeyed_epoch(replica, &chosen.rows));
                 chosen.save(replica, &wish).await?;
             }
         }

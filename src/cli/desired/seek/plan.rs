@@ -8,7 +8,7 @@ use crate::cli::desired::{Chosen, target, time};
 use crate::cli::output::Table;
 use crate::lease::Row;
 use crate::shard::{Position, ShardId};
-use crate::supervisor::desired::{self, Effect, Seek, Sought};
+use crate::supervisor::desired::{self, Effect, Seek, Step, Wish};
 
 /// A seek, shard by shard.
 #[derive(Debug, Serialize)]
@@ -45,7 +45,8 @@ impl Plan {
         let rows: BTreeMap<ShardId, Row> =
             chosen.rows.iter().map(|row| (row.shard.clone(), row.clone())).collect();
         let of = |replica: &&str| {
-            rows.values().map(|row| Shard::new(row, replica, seek, &rows)).collect::<Vec<_>>()
+            let wish = chosen.wish(replica);
+            rows.values().map(|row| Shard::new(row, replica, &wish, seek, &rows)).collect::<Vec<_>>()
         };
         let shards: Vec<_> = chosen.replicas.iter().flat_map(of).collect();
         Self {
@@ -101,10 +102,13 @@ impl Plan {
 // === impl Shard ===
 
 impl Shard {
-    fn new(row: &Row, replica: &str, seek: &Seek, rows: &BTreeMap<ShardId, Row>) -> Self {
+    fn new(row: &Row, replica: &str, wish: &Wish, seek: &Seek, rows: &BTreeMap<ShardId, Row>) -> Self {
+        // Where it stands when it has obeyed what was asked for before.
+        let obeyed = desired::obey(row, [(replica, wish)], rows, true);
+        let row = obeyed.as_ref().unwrap_or(row);
         let now = row.checkpoints.get(replica);
         let relation = desired::relation(row, &seek.target, rows);
-        let change = Sought { seek: seek.clone(), relation }.change(row, replica);
+        let change = Step { seek: seek.clone(), relation }.change(row, replica);
         let to = change.checkpoint.position;
         let skips = change.effect == Effect::Skips;
         Self {
