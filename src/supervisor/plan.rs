@@ -254,16 +254,19 @@ impl Replicas {
     }
 
     /// When the row of an ended shard may go: all its children have rows and are being read, or ended too.
-    /// `None` when it stays.
+    /// `None` when it stays. `is_silent` is whether its owner, if it has one, let the lease run out.
     pub(super) fn expiry(
         &self,
         row: &Row,
         rows: &BTreeMap<ShardId, Row>,
         lineage: &Lineage,
         now_unix_ms: i64,
+        is_silent: bool,
     ) -> Option<i64> {
-        // A holder reads it for a replica that is not configured here.
-        if row.owner.is_some() || row.expires_unix_s.is_some() || !self.has_all_of(row) {
+        // A holder may read it for a replica that is not configured here. One that died after the shard had ended for
+        // every replica leaves its name there, and nobody wants the lease.
+        let is_held = row.owner.is_some() && !(is_silent && row.state == State::Ended);
+        if is_held || row.expires_unix_s.is_some() || !self.has_all_of(row) {
             return None;
         }
         let mut children = lineage.children_of(&row.shard).peekable();

@@ -217,7 +217,8 @@ impl Soak {
     }
 
     /// How many leases each worker holds, dead ones included. Who dies right after it wrote a shard's end leaves its name in
-    /// a row that nobody takes any more: that is no lease.
+    /// a row that nobody takes any more, and that is marked to expire when its time has run out and its children are read:
+    /// that is no lease.
     async fn held(&self) -> BTreeMap<String, usize> {
         let mut held = BTreeMap::new();
         for leases in &self.leases {

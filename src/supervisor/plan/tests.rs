@@ -163,11 +163,21 @@ fn a_row_expires_only_when_all_children_are_read() {
     parent.end_if_done();
     let mut rows = BTreeMap::new();
     for child in ["c1", "c2"] {
-        assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), None);
+        assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000, false), None);
         let child = row(&replicas, &shard(child, Some("p"), false));
         rows.insert(child.shard.clone(), Row { owner: Some("w".to_owned()), ..child });
     }
-    assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000), Some(1 + ENDED_ROW_SECONDS));
+    let expires = Some(1 + ENDED_ROW_SECONDS);
+    assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000, false), expires);
+    parent.owner = Some("w".to_owned());
+    assert_eq!(
+        replicas.expiry(&parent, &rows, &lineage, 1_000, false),
+        None,
+        "its holder may give it up yet"
+    );
+    assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000, true), expires, "its holder died");
+    parent.state = State::Open;
+    assert_eq!(replicas.expiry(&parent, &rows, &lineage, 1_000, true), None, "another replica needs it");
 }
 
 #[test]

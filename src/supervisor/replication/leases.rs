@@ -14,7 +14,7 @@ use super::super::shard::{Built, Exit, Parts};
 use super::Running;
 use crate::lease::assign::{self, Plan, View};
 use crate::lease::load::{self, Meter};
-use crate::lease::{self, Claim, Fence, Owner, Row};
+use crate::lease::{self, Claim, Fence, Owner, Row, State};
 use crate::shard::ShardId;
 
 impl Running {
@@ -223,19 +223,25 @@ impl Running {
 
     /// Lets rows of ended shards go whose children are being read.
     pub(super) async fn expire(&mut self) {
-        let now_unix_ms = self.setup.clock.unix_ms();
-        let expiring: Vec<_> = self
-            .rows
-            .values()
-            .filter(|row| !self.live.contains_key(&row.shard))
-            .filter_map(|row| {
-                let expires = self.replicas.expiry(row, &self.rows, &self.lineage, now_unix_ms)?;
-                Some(Row { expires_unix_s: Some(expires), ..row.clone() })
-            })
-            .collect();
+        let (now, now_unix_ms) = (Instant::now(), self.setup.clock.unix_ms());
+        let mut expiring = Vec::new();
+        for row in self.rows.values() {
+            if self.live.contains_key(&row.shard) || self.taking.contains(&row.shard) {
+                continue;
+            }
+            let is_silent = row.state == State::Ended
+                && row.owner.is_some()
+                && self.observer.claim(row, &self.setup.worker, self.setup.lease.duration, now)
+                    == Claim::Expired;
+            let expires = self.replicas.expiry(row, &self.rows, &self.lineage, now_unix_ms, is_silent);
+            expiring.extend(expires.map(|at| Row { expires_unix_s: Some(at), ..row.clone() }));
+        }
         for mut row in expiring {
             match self.leases.amend(&mut row).await {
-                Ok(lease::Renewal::Done) => drop(self.rows.insert(row.shard.clone(), row)),
+                Ok(lease::Renewal::Done) => {
+                    self.observer.forget(&row.shard);
+                    self.rows.insert(row.shard.clone(), row);
+                }
                 Ok(lease::Renewal::Lost) => {}
                 Err(error) => return warn!(%error, "row of an ended shard cannot be marked"),
             }

@@ -1,4 +1,4 @@
-//! Rows as others left them: half way through a seek, or of shards that no listing shows.
+//! Rows as others left them: half way through a seek, of shards that no listing shows, with the name of somebody dead.
 
 use std::collections::BTreeMap;
 
@@ -59,4 +59,26 @@ async fn a_shard_that_is_read_before_any_listing_shows_it_obeys_a_seek() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     world.seek(&["us"], Target::TrimHorizon, false).await;
     world.replayed("us", "x", fallen(&world, "x").await, 52).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_row_of_an_ended_shard_expires_although_its_last_holder_died_with_it() {
+    let world = World::pair(&["a"]);
+    let (one, two) = family(&world).await;
+    one.drain().await;
+    two.drain().await;
+    let (leases, rows) = rows(&world).await;
+    for row in rows.into_iter().filter(|row| row.state == lease::State::Ended) {
+        let held = leases.take(&Row { expires_unix_s: None, ..row }).await.expect("written");
+        assert!(held.is_some(), "nobody else writes it");
+    }
+    let _next = world.worker("next").await;
+    let begun = Instant::now();
+    let expire =
+        |row: &Row| row.state != lease::State::Ended || (row.owner.is_none() && row.expires_unix_s.is_some());
+    while !self::rows(&world).await.1.iter().all(expire) {
+        assert!(begun.elapsed() < Duration::from_secs(300), "{:#?}", self::rows(&world).await.1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(begun.elapsed() > world.config("next").lease.duration, "somebody may have held them");
 }
