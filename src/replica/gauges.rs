@@ -17,6 +17,9 @@ pub struct Gauges {
     coalesced: AtomicU64,
     parked: AtomicU64,
     abandoned: AtomicU64,
+    copied: AtomicU64,
+    copied_deletes: AtomicU64,
+    superseded: AtomicU64,
     pending: AtomicU64,
     batches_in_flight: AtomicU64,
     parked_keys: AtomicU64,
@@ -39,7 +42,7 @@ pub struct Trouble {
 /// Where changes went since the writer was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Handed over by the stream for this replica.
+    /// Handed over for this replica, by the stream or by a copy.
     pub read: u64,
     /// Left out by rule before they came to the writer.
     pub filtered: u64,
@@ -50,7 +53,7 @@ pub struct Counts {
 // === impl Gauges ===
 
 impl Gauges {
-    /// Counts records that the stream handed over for this replica, and those left out by rule.
+    /// Counts records that the stream handed over for this replica, or items that were copied, and those left out by rule.
     pub fn routed(&self, read: u64, filtered: u64) {
         self.read.fetch_add(read, Ordering::Relaxed);
         self.filtered.fetch_add(filtered, Ordering::Relaxed);
@@ -66,6 +69,9 @@ impl Gauges {
             coalesced: load(&self.coalesced),
             parked: load(&self.parked),
             abandoned: load(&self.abandoned),
+            copied: load(&self.copied),
+            copied_deletes: load(&self.copied_deletes),
+            superseded: load(&self.superseded),
         };
         Counts { read: load(&self.read), filtered: load(&self.filtered), settled }
     }
@@ -109,6 +115,9 @@ impl Gauges {
         add(&self.coalesced, tally.coalesced);
         add(&self.parked, tally.parked);
         add(&self.abandoned, tally.abandoned);
+        add(&self.copied, tally.copied);
+        add(&self.copied_deletes, tally.copied_deletes);
+        add(&self.superseded, tally.superseded);
         self.settled_unix_ms.store(now_unix_ms, Ordering::Relaxed);
     }
 

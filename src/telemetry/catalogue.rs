@@ -124,6 +124,8 @@ catalogue! {
         "Changes left out by rule, by reason: filtered (older than the start, already checkpointed, or not wanted) or stale (refused by the replica's guard, because it has them or newer ones).";
     ABANDONED = Kind::Counter, "dynamirror_records_abandoned_total", ["replication", "table", "replica"],
         "Changes given up because their lease was lost; the next holder reads them again.";
+    COPIED = Kind::Counter, "dynamirror_items_copied_total", ["replication", "table", "replica", "outcome"],
+        "Items of a copy or a repair, by what became of them: put, delete (the source has none) or superseded (dropped, because the stream brings the final state of their keys).";
     PARKED_TOTAL = Kind::Counter, "dynamirror_records_dead_lettered_total", ["replication", "table", "replica"],
         "Changes that the replica refused and that are kept with their payload.";
     PARKED = Kind::Gauge, "dynamirror_dead_letters", ["replication", "table", "replica"],
