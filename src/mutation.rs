@@ -61,6 +61,8 @@ pub(crate) enum Mutation {
     ReplayAtOnce,
     /// A pause is not obeyed.
     PauseIgnored,
+    /// Who claims the affinity counts as alone at once.
+    SoleAtOnce,
 }
 
 /// Whether the program has this bug.

@@ -18,8 +18,10 @@
 //!
 //! Many workers share the leases of a replication: [`assign`] says who takes which, by the [`load`] that each was
 //! measured to be. A lease moves from a live worker to another only when its holder gives it up: the other one tells
-//! that it wants it, the holder finishes and releases it, and names whom it is meant for.
+//! that it wants it, the holder finishes and releases it, and names whom it is meant for. While something is copied, all
+//! of them are one worker's ([`affinity`]).
 
+pub mod affinity;
 pub mod assign;
 mod fence;
 pub mod load;
