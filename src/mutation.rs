@@ -69,6 +69,8 @@ pub(crate) enum Mutation {
     GuardDroppedOnOverflow,
     /// After a restart a copy reads on at once, not knowing what the stream has written before.
     CopyWithoutWait,
+    /// Who claims the affinity counts as alone at once.
+    SoleAtOnce,
 }
 
 /// Whether the program has this bug.

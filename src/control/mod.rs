@@ -9,6 +9,7 @@
 //! | `#desired` | `<replication>/<replica>` | what people want of a replica: pause, seek (see `supervisor::desired`) |
 //! | replication | `shard/<shard id>` | lease and checkpoints of one shard |
 //! | replication | `replica/<name>` | a replica that was started once |
+//! | replication | `affinity` | the worker that holds all its shards while something is copied (see `lease::affinity`) |
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |
 //! | `<replication>/payload/<replica>` | key's digest, version, part | its payload |
 //!

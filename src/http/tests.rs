@@ -44,6 +44,7 @@ fn status(not_ready: &[&str]) -> Status {
         stream_arn: None,
         shards: Shards::default(),
         discovered_unix_ms: None,
+        affinity: None,
         oldest_poll_unix_ms: None,
         gaps: Vec::new(),
         error: None,

@@ -38,6 +38,12 @@ impl Fence {
         self.shared.closes_at.fetch_max(nanos(offset), Ordering::AcqRel);
     }
 
+    /// When it closes by itself, or did; `None` while it was never opened, or after it was closed for good.
+    pub fn closes_at(&self) -> Option<Instant> {
+        let nanos = self.shared.closes_at.load(Ordering::Acquire);
+        (nanos > 0).then(|| self.shared.epoch + Duration::from_nanos(nanos))
+    }
+
     /// Closes it for good.
     pub fn revoke(&self) {
         self.shared.closes_at.store(0, Ordering::Release);
@@ -68,7 +74,9 @@ mod tests {
         fence.open_until(start + Duration::from_secs(5));
         assert!(fence.is_open(start + Duration::from_secs(9)));
         assert!(!fence.is_open(start + Duration::from_secs(10)));
+        assert_eq!(fence.closes_at(), Some(start + Duration::from_secs(10)));
         fence.revoke();
+        assert_eq!(fence.closes_at(), None);
         assert!(!fence.is_open(start));
     }
 }

@@ -18,11 +18,13 @@
 //!
 //! Many workers share the leases of a replication: [`assign`] says who takes which, by the [`load`] that each was
 //! measured to be. A lease moves from a live worker to another only when its holder gives it up: the other one tells
-//! that it wants it, the holder finishes and releases it, and names whom it is meant for.
+//! that it wants it, the holder finishes and releases it, and names whom it is meant for. While something is copied, all
+//! of them are one worker's ([`affinity`]).
 //!
 //! What one worker of the fleet does for all, or for a whole replication, is leased like a shard, by a row of its own: a
 //! [`Post`].
 
+pub mod affinity;
 pub mod assign;
 mod fence;
 mod leased;

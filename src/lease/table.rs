@@ -1,5 +1,6 @@
 //! The conditional writes that make leases: create, take, renew, release.
 
+use super::affinity;
 use super::leased::{self, Leased, Renewal, Standing};
 use super::row::{Owner, Row};
 use crate::control::{self, Control};
@@ -48,6 +49,23 @@ impl Leases {
     pub async fn load(&self) -> Result<Vec<Row>, control::Error> {
         let rows = self.control.rows(&self.replication, Row::PREFIX).await?;
         rows.iter().map(|row| Row::read(&self.control, row)).collect()
+    }
+
+    /// All rows, and what the row of the affinity says; `None` when nobody ever claimed it.
+    ///
+    /// # Errors
+    /// When the control table cannot be read, or a row in it is damaged.
+    pub async fn load_all(&self) -> Result<(Vec<Row>, Option<affinity::Row>), control::Error> {
+        let (mut rows, mut affinity) = (Vec::new(), None);
+        for found in self.control.rows(&self.replication, "").await? {
+            let sort = self.control.read(&found).text("sk")?.to_owned();
+            if sort == affinity::Row::SORT {
+                affinity = Some(affinity::Row::read(&self.control, &found)?);
+            } else if sort.starts_with(Row::PREFIX) {
+                rows.push(Row::read(&self.control, &found)?);
+            }
+        }
+        Ok((rows, affinity))
     }
 
     /// The row of one shard; `None` when it has none.

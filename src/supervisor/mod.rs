@@ -21,8 +21,11 @@
 //! Beside them one worker of the fleet is its `coordinator`: it tells how far the fleet as a whole is, and writes
 //! [`heartbeat`]s.
 //!
+//! While something is copied, one worker holds all shards of the replication ([`Affinity`]).
+//!
 //! A replication that cannot start keeps trying and says why; it never takes the others down with it.
 
+mod affinity;
 mod board;
 mod coordinator;
 pub mod desired;
@@ -50,6 +53,7 @@ use crate::lease;
 use crate::stream;
 use crate::telemetry;
 
+pub use affinity::{Affinity, Want};
 pub use board::Board;
 pub use plan::Start;
 pub use worker::{Error, Worker};

@@ -4,6 +4,7 @@
 //! release leases and make gaps. Calls that read or take are tasks of their own (`calls`), whose results are events like
 //! all others: a slow control table never keeps the loop from its shards.
 
+mod affinity;
 mod calls;
 mod desired;
 mod leases;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
+use super::affinity::Affinity;
 use super::board::Board;
 use super::desired::Known;
 use super::feed::Channel;
@@ -41,6 +43,7 @@ use crate::stream::{Describer, Lineage, Source};
 use crate::task::Tasks;
 use crate::telemetry;
 
+use affinity::Keeper;
 use calls::{Called, Looking};
 pub(super) use sheet::empty;
 
@@ -69,6 +72,8 @@ pub(super) struct Setup {
     /// Its place on the board.
     pub(super) index: usize,
     pub(super) drain: CancellationToken,
+    /// Whether all its shards are wanted here.
+    pub(super) affinity: Affinity,
     /// What people want of the replicas.
     pub(super) wishes: watch::Receiver<Known>,
 }
@@ -85,6 +90,8 @@ struct Running {
     lineage: Lineage,
     rows: BTreeMap<ShardId, Row>,
     claims: Claims,
+    /// Whose all its shards are while something is copied.
+    affinity: Keeper,
     shards: Tasks<(ShardId, Exit)>,
     live: BTreeMap<ShardId, Live>,
     /// What the tasks of shards tell while they run.
@@ -111,6 +118,8 @@ struct Running {
     /// A shard ended while it was given up for another worker, and did not look for its children any more.
     children_unknown: bool,
     stream_gap: Option<status::Gap>,
+    /// The table has another stream by now, which is not read here.
+    is_outdated: bool,
     /// Rows of the table's earlier streams, which nobody can read any more.
     others: Vec<Row>,
     error: Option<String>,
@@ -179,6 +188,12 @@ impl Running {
             others: started.others,
             lineage: Lineage::new(),
             claims: Claims::default(),
+            affinity: Keeper::new(
+                lease::affinity::Lease::new(setup.control.clone(), &setup.config.name, &setup.worker),
+                setup.lease,
+                setup.affinity.clone(),
+            ),
+            is_outdated: false,
             shards: Tasks::new(),
             live: BTreeMap::new(),
             reports: mpsc::unbounded_channel(),
@@ -263,6 +278,7 @@ impl Running {
                 // 7. Show what is.
                 _ = show.tick() => {
                     self.obey_rest().await;
+                    self.keep_affinity();
                     self.measure();
                     self.show();
                 }
@@ -275,6 +291,7 @@ impl Running {
     async fn drain(mut self) {
         info!(shards = self.shards.len(), "draining");
         self.revoke_retries();
+        self.affinity.end(Instant::now());
         self.give_back_taken().await;
         while let Some((shard, exit)) = self.shards.next().await {
             if matches!(exit, Exit::Lost) {
@@ -284,6 +301,7 @@ impl Running {
         }
         self.channels.clear();
         while self.writers.next().await.is_some() {}
+        self.affinity.give_back().await;
         info!("drained");
     }
 }

@@ -112,6 +112,19 @@ pub struct Heartbeat {
     pub lost: u64,
 }
 
+/// One worker for all shards of a replication.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Affinity {
+    /// Which.
+    pub worker: String,
+    /// What for.
+    pub purpose: String,
+    /// Since when.
+    pub since_unix_ms: i64,
+    /// Whether the worker that shows this is the one, and the only one that writes to the replicas.
+    pub sole: bool,
+}
+
 /// One source and its replicas.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replication {
@@ -127,6 +140,9 @@ pub struct Replication {
     pub discovered_unix_ms: Option<i64>,
     /// Of the shards being read, the one whose last successful poll is longest ago.
     pub oldest_poll_unix_ms: Option<i64>,
+    /// The worker that is to hold all shards, while something is copied.
+    #[serde(default)]
+    pub affinity: Option<Affinity>,
     /// Data that can no longer be read, and what to do about it.
     pub gaps: Vec<Gap>,
     /// What keeps the whole replication from going on.

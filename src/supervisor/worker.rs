@@ -1,8 +1,11 @@
 //! All replications of one process.
 
+use std::collections::BTreeMap;
+
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
+use super::affinity::Affinity;
 use super::board::Board;
 use super::fleet::{self, Fleet};
 use super::heartbeat::Gate;
@@ -18,6 +21,8 @@ pub struct Worker {
     /// What this process writes into the rows that it holds.
     owner: Owner,
     board: Board,
+    /// By the names of replications.
+    affinities: BTreeMap<String, Affinity>,
 }
 
 /// Why a worker cannot be built.
@@ -44,7 +49,9 @@ impl Worker {
         let empty: Vec<status::Replication> = config.replications.iter().map(replication::empty).collect();
         let heartbeats = config.heartbeat.dedicated.iter().map(replication::empty).collect();
         let board = Board::new(&config.worker, config.clock, empty, heartbeats);
-        Ok(Self { owner: lease::owner(&config.worker), config, board })
+        let all = config.replications.iter().chain(&config.heartbeat.dedicated);
+        let affinities = all.map(|it| (it.name.clone(), Affinity::default())).collect();
+        Ok(Self { owner: lease::owner(&config.worker), config, board, affinities })
     }
 
     /// What it shows while it runs.
@@ -52,9 +59,14 @@ impl Worker {
         self.board.clone()
     }
 
+    /// The affinity of one of its replications, for who wants all its shards here.
+    pub fn affinity(&self, replication: &str) -> Option<Affinity> {
+        self.affinities.get(replication).cloned()
+    }
+
     /// Replicates until `drain` is cancelled and all is drained.
     pub async fn run(self, drain: CancellationToken) {
-        let Self { config, owner, board } = self;
+        let Self { config, owner, board, affinities } = self;
         info!(%owner, "worker runs");
         let fleet = Fleet::new(&owner);
         // What a worker does beside replicating, until all replications have ended.
@@ -85,6 +97,7 @@ impl Worker {
                 fleet: fleet.clone(),
                 index,
                 drain: stop.clone(),
+                affinity: affinities[&replication.name].clone(),
                 wishes: wishes.clone(),
             };
             let span = info_span!("replication", replication = replication.name);

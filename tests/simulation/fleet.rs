@@ -11,7 +11,7 @@ use super::scenario::{PLACES, Scenario};
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::dynamo::{Streams, Tables};
-use crate::supervisor::{self, Board, Worker};
+use crate::supervisor::{self, Affinity, Board, Want, Worker};
 use crate::task::{self, Tasks};
 use crate::telemetry::Metrics;
 
@@ -51,6 +51,10 @@ pub(super) struct Running {
     drain: CancellationToken,
     pub(super) frozen: bool,
     tasks: Tasks<()>,
+    /// One for each replication, once it is built.
+    affinities: Arc<Mutex<Vec<Affinity>>>,
+    /// By replication: that all its shards are wanted here.
+    wants: BTreeMap<usize, Want>,
 }
 
 /// The name of the control table.
@@ -90,14 +94,20 @@ impl Fleet {
         let (process, drain) = (task::node::Node::default(), CancellationToken::new());
         let (board, stop) = (Arc::new(Mutex::new(None)), drain.clone());
         let shown = Arc::clone(&board);
+        let affinities: Arc<Mutex<Vec<Affinity>>> = Arc::default();
+        let told = Arc::clone(&affinities);
+        let names: Vec<_> = config.replications.iter().map(|it| it.name.clone()).collect();
         let mut tasks = Tasks::new();
         let work = process.place(async move {
             let worker = Worker::build(config).await.expect("the control table is ours");
             *shown.lock().expect("nothing panics while holding it") = Some(worker.board());
+            let own = |name: &String| worker.affinity(name).expect("a replication of its own");
+            *told.lock().expect("nothing panics while holding it") = names.iter().map(own).collect();
             worker.run(stop).await;
         });
         tasks.spawn(tracing::Span::none(), work);
-        let running = Running { node, process, board, drain, frozen: false, tasks };
+        let wants = BTreeMap::new();
+        let running = Running { node, process, board, drain, frozen: false, tasks, affinities, wants };
         self.places[index].running = Some(running);
     }
 
@@ -106,6 +116,23 @@ impl Fleet {
         if let Some(running) = &self.places[index].running {
             running.drain.cancel();
         }
+    }
+
+    /// A worker wants all shards of a replication, or does no more. Gives the node of one that does no more, and whose
+    /// writes have all ended.
+    pub(super) fn want(&mut self, index: usize, replication: usize, on: bool, settled: bool) -> Option<Node> {
+        let running = self.places[index].running.as_mut().filter(|running| !running.frozen)?;
+        if on {
+            let affinity = running.affinity(replication)?;
+            running.wants.entry(replication).or_insert_with(|| affinity.want("a copy"));
+            return None;
+        }
+        let want = running.wants.remove(&replication)?;
+        if !settled {
+            return None;
+        }
+        want.settled();
+        Some(running.node)
     }
 
     /// Ends a worker at once.
@@ -222,6 +249,16 @@ impl Fleet {
 // === impl Running ===
 
 impl Running {
+    /// The affinity of a replication, once it is built.
+    pub(super) fn affinity(&self, replication: usize) -> Option<Affinity> {
+        self.affinities.lock().expect("nothing panics while holding it").get(replication).cloned()
+    }
+
+    /// Whether it wants all shards of a replication and may get them.
+    pub(super) fn wants(&self, replication: usize) -> bool {
+        self.wants.contains_key(&replication) && !self.drain.is_cancelled()
+    }
+
     /// What it shows, once it is built.
     pub(super) fn status(&self) -> Option<supervisor::status::Status> {
         let board = self.board.lock().expect("nothing panics while holding it");

@@ -38,6 +38,9 @@
 //! Pauses and seeks are a focus of their own ([`orders`]): `cargo test --lib simulation::every_seed_of_orders`, and
 //! `DYNAMIRROR_FOCUS=Orders` for one of its seeds.
 //!
+//! So is that all shards of a replication are wanted at one worker ([`sole`]): `simulation::every_seed_of_affinity`, and
+//! `DYNAMIRROR_FOCUS=Affinity`.
+//!
 //! To add a fault: what a service may do by itself goes into the model, as a `Trouble` or a `Quirk`, and is drawn in
 //! [`scenario`]; what happens to workers or data is an [`Event`](scenario::Event), and what it does stands in [`run`].
 //! Data that becomes unreadable is entered in the run's losses, or its gap counts as a false alarm.
@@ -52,6 +55,7 @@ mod mutations;
 mod orders;
 mod run;
 mod scenario;
+mod sole;
 mod trace;
 mod truth;
 
@@ -68,6 +72,9 @@ const SEEDS: u64 = 300;
 
 /// Seeds of pauses and seeks, besides: of one focus, and what went wrong in it needed a hundred or more.
 const SEEDS_OF_ORDERS: u64 = 300;
+
+/// Seeds in which workers want all shards, besides.
+const SEEDS_OF_AFFINITY: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -114,7 +121,14 @@ fn every_seed_of_orders_holds() {
     hold(number("DYNAMIRROR_SEEDS_OF_ORDERS").unwrap_or(SEEDS_OF_ORDERS), Some(Focus::Orders));
 }
 
-fn hold(count: u64, focus: Option<Focus>) {
+#[test]
+fn every_seed_of_affinity_holds() {
+    let counts =
+        hold(number("DYNAMIRROR_SEEDS_OF_AFFINITY").unwrap_or(SEEDS_OF_AFFINITY), Some(Focus::Affinity));
+    assert!(counts.soles > 0, "nobody was ever alone: {counts:?}");
+}
+
+fn hold(count: u64, focus: Option<Focus>) -> Counts {
     let first = number("DYNAMIRROR_FIRST_SEED").unwrap_or(0);
     let (failures, counts) = run_all(first, count, focus);
     println!("{count} seeds from {first}: {counts:?}");
@@ -126,6 +140,7 @@ fn hold(count: u64, focus: Option<Focus>) {
         panic!("{} seeds of {count} failed; the first:\n{}", failures.len(), explain(report));
     }
     assert!(counts.effects > count && counts.troubled > count, "hardly anything happened: {counts:?}");
+    counts
 }
 
 /// Runs the seed that the environment names and tells all about it.
@@ -138,7 +153,7 @@ fn replay() {
     let named = std::env::var("DYNAMIRROR_FOCUS").ok();
     let focus = Focus::ALL
         .into_iter()
-        .chain([Focus::Orders])
+        .chain([Focus::Orders, Focus::Affinity])
         .find(|focus| named.as_deref() == Some(format!("{focus:?}").as_str()));
     let report = run(Scenario::draw(seed, focus), None);
     println!("{:?}", report.counts);

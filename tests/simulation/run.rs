@@ -14,6 +14,7 @@ use super::fleet::{self, CONTROL, Fleet, Map};
 use super::model::{self, Model, Node, Quirks, Rule, Settings, TableId, Trouble};
 use super::orders::{self, Order};
 use super::scenario::{Back, Event, Focus, PLACES, Scenario, Site};
+use super::sole::Soles;
 use super::truth::{Truth, Violation};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -55,6 +56,8 @@ pub(super) struct Counts {
     pub(super) commits: u64,
     pub(super) effects: u64,
     pub(super) seconds: u64,
+    /// How often a worker was the only one that may write.
+    pub(super) soles: u64,
 }
 
 impl Counts {
@@ -64,6 +67,7 @@ impl Counts {
         self.commits += other.commits;
         self.effects += other.effects;
         self.seconds += other.seconds;
+        self.soles += other.soles;
     }
 }
 
@@ -86,6 +90,8 @@ struct Run {
     orders: Tasks<()>,
     /// What happened to data, which must end in a gap.
     losses: Vec<Loss>,
+    /// Who was the only one that may write.
+    soles: Soles,
     log: Vec<String>,
     begun: Instant,
 }
@@ -171,6 +177,7 @@ impl Run {
             helpers: Tasks::new(),
             orders: Tasks::new(),
             losses: Vec::new(),
+            soles: Soles::new(attempt),
             log: Vec::new(),
             begun: Instant::now(),
         };
@@ -226,6 +233,7 @@ impl Run {
         self.fleet.reap();
         self.truth.names.clone_from(&self.fleet.names);
         self.truth.follow();
+        self.soles.look(&self.fleet, self.tables.len(), &self.model, &mut self.truth);
         let at = self.model.elapsed();
         let places: Vec<_> =
             (0..PLACES).filter_map(|place| Some((place, self.fleet.at(place)?.status()?))).collect();
@@ -287,6 +295,11 @@ impl Run {
             Event::Seek { replication, replica, to } => {
                 if let Some(target) = self.target(replication, to) {
                     self.order(replication, replica, &Order::Seek(target));
+                }
+            }
+            Event::Want { place, replication, on, settled } => {
+                if let Some(node) = self.fleet.want(place, replication, on, settled) {
+                    self.soles.settled(replication, node);
                 }
             }
         }
@@ -525,7 +538,17 @@ impl Run {
             replicas.into_iter().all(|replica| replica.pending_changes == 0)
         };
         let settled = self.fleet.running().filter_map(|running| running.status()).all(|status| idle(&status));
-        settled && self.truth.differences().is_empty() && self.missing_gaps().is_empty()
+        settled
+            && self.truth.differences().is_empty()
+            && self.missing_gaps().is_empty()
+            && self.missing_soles().is_empty()
+    }
+
+    /// Replications whose shards are all wanted by somebody, and nobody is alone with them.
+    fn missing_soles(&self) -> Vec<usize> {
+        let is_wanted = |index: &usize| self.fleet.running().any(|running| running.wants(*index));
+        let all = (0..self.tables.len()).filter(is_wanted);
+        all.filter(|index| !self.soles.is_given(*index)).collect()
     }
 
     fn never_rested(&mut self) {
@@ -540,6 +563,10 @@ impl Run {
         }
         for replication in self.missing_gaps() {
             self.truth.broken("I6", at, format!("r{replication} lost data and shows no gap"), None, None);
+        }
+        for replication in self.missing_soles() {
+            let what = format!("r{replication}: a worker wants all shards and is never alone");
+            self.truth.broken("sole", at, what, None, None);
         }
         if self.truth.violations.is_empty() {
             self.truth.broken("I4", at, "changes wait although nothing is missing".to_owned(), None, None);
@@ -608,6 +635,7 @@ impl Run {
                 commits: self.truth.sources.iter().map(|source| source.commits.len() as u64).sum(),
                 effects: self.truth.seen_writes as u64,
                 seconds: self.model.elapsed().as_secs(),
+                soles: self.soles.count() as u64,
             },
             violations: std::mem::take(&mut self.truth.violations),
             scenario: Arc::clone(&self.scenario),

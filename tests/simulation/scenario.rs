@@ -83,6 +83,8 @@ pub(super) enum Focus {
     Latest,
     /// People pause replicas, and send them back. No plain seed is of it: what those mean would change.
     Orders,
+    /// Workers want all shards of a replication, and die, freeze and are cut off. No plain seed is of it either.
+    Affinity,
 }
 
 /// What may happen to any call, until the faults stop.
@@ -182,6 +184,14 @@ pub(super) enum Event {
         replication: usize,
         replica: Option<usize>,
         to: Back,
+    },
+    /// The worker of a place wants all shards of a replication, or does no more.
+    Want {
+        place: usize,
+        replication: usize,
+        on: bool,
+        /// Whether nothing is under way when it wants them no more.
+        settled: bool,
     },
 }
 
@@ -320,6 +330,7 @@ fn hazards(rng: &mut Rng, focus: Focus, replications: &[Replication]) -> Vec<Haz
     for site in sites(replications) {
         let often = match (focus, site) {
             (Focus::Takeover, Site::Replica { .. } | Site::Control) => 0.1 + 0.2 * rng.f64(),
+            (Focus::Affinity, _) => 0.02 + 0.2 * rng.f64(),
             (Focus::Writes, Site::Replica { .. })
             | (Focus::Poison, Site::Control)
             | (Focus::Control | Focus::Latest, Site::Control)
@@ -328,8 +339,9 @@ fn hazards(rng: &mut Rng, focus: Focus, replications: &[Replication]) -> Vec<Haz
         };
         for _ in 0..rng.u32(0..=3) {
             let trouble = match (focus, site) {
-                (Focus::Takeover, Site::Replica { .. }) => Trouble::Late,
+                (Focus::Takeover | Focus::Affinity, Site::Replica { .. }) => Trouble::Late,
                 (Focus::Takeover, Site::Control) => Trouble::Slow(100..=3_000),
+                (Focus::Affinity, _) if rng.bool() => Trouble::Slow(100..=3_000),
                 _ => trouble(rng, site),
             };
             let operations = match (site, &trouble) {
@@ -387,6 +399,7 @@ fn events(rng: &mut Rng, scenario: &Scenario) -> Vec<(Duration, Event)> {
     draw.losses(scenario.replications.len());
     for (index, replication) in scenario.replications.iter().enumerate() {
         draw.orders(index, replication.replicas.len());
+        draw.wants(index);
     }
     let mut events = draw.events;
     events.sort_by_key(|(at, _)| *at);
@@ -419,7 +432,7 @@ impl Draw<'_> {
         }
         let changes = match self.focus {
             Focus::Calm => self.rng.u32(0..=2),
-            Focus::Workers | Focus::Takeover | Focus::Orders => self.rng.u32(3..=14),
+            Focus::Workers | Focus::Takeover | Focus::Orders | Focus::Affinity => self.rng.u32(3..=14),
             _ => self.rng.u32(0..=4),
         };
         for _ in 0..changes {
@@ -455,7 +468,7 @@ impl Draw<'_> {
 
     fn source(&mut self, replication: usize, plan: &Replication) {
         let writes = match self.focus {
-            Focus::Takeover => self.rng.u32(60..=200),
+            Focus::Takeover | Focus::Affinity => self.rng.u32(60..=200),
             _ => self.rng.u32(5..=60),
         };
         for _ in 0..writes {
@@ -466,7 +479,11 @@ impl Draw<'_> {
         if plan.start == Start::TrimHorizon && self.rng.bool() {
             self.events.push((Duration::ZERO, Event::Write { replication, count: 40, hot: false }));
         }
-        for _ in 0..self.times(Focus::Shards, 3, 12).max(u32::from(self.focus == Focus::Calm)) {
+        let ends = match self.focus {
+            Focus::Affinity => self.rng.u32(4..=24),
+            _ => self.times(Focus::Shards, 3, 12).max(u32::from(self.focus == Focus::Calm)),
+        };
+        for _ in 0..ends {
             let event =
                 if self.rng.bool() { Event::Split { replication } } else { Event::Roll { replication } };
             self.at(event);
@@ -538,6 +555,22 @@ impl Draw<'_> {
                 let split = self.rng.bool();
                 let event = if split { Event::Split { replication } } else { Event::Roll { replication } };
                 self.events.push((near, event));
+            }
+        }
+    }
+
+    fn wants(&mut self, replication: usize) {
+        if self.focus != Focus::Affinity {
+            return;
+        }
+        for _ in 0..self.rng.u32(2..=10) {
+            let place = self.rng.usize(0..PLACES);
+            let settled = self.rng.bool();
+            let begin = Duration::from_millis(self.rng.u64(0..self.busy.as_millis() as u64));
+            let span = Duration::from_millis(self.rng.u64(0..=40_000));
+            self.events.push((begin, Event::Want { place, replication, on: true, settled }));
+            if self.rng.u8(..) < 200 {
+                self.events.push((begin + span, Event::Want { place, replication, on: false, settled }));
             }
         }
     }

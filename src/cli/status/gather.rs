@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::Control;
 use crate::item::Value;
-use crate::lease::{self, Leases, Owner, Row};
+use crate::lease::{self, Leases, Owner, Row, affinity};
 use crate::replica::parked::Parked;
 use crate::supervisor::desired::{Store, Wish, Wishes};
 
@@ -49,6 +49,8 @@ pub(super) struct Replication {
     pub(super) name: String,
     pub(super) source: String,
     pub(super) rows: Vec<Row>,
+    /// The worker that is to hold all of them, while something is copied.
+    pub(super) affinity: Option<affinity::Row>,
     /// In order of the configuration.
     pub(super) replicas: Vec<Replica>,
 }
@@ -103,7 +105,7 @@ async fn replication(
     clock: Clock,
 ) -> Result<Replication, Failure> {
     // Nothing is written, so the worker's name does not matter.
-    let rows = Leases::new(control.clone(), &settings.name, "").load().await?;
+    let (rows, affinity) = Leases::new(control.clone(), &settings.name, "").load_all().await?;
     let mut started = Vec::new();
     for row in control.rows(&settings.name, STARTED).await? {
         let key = control.read(&row).text("sk")?.to_owned();
@@ -120,5 +122,6 @@ async fn replication(
             wish: wishes.of(&settings.name, &replica.name),
         });
     }
-    Ok(Replication { name: settings.name.clone(), source: settings.source.table.clone(), rows, replicas })
+    let (name, source) = (settings.name.clone(), settings.source.table.clone());
+    Ok(Replication { name, source, rows, affinity, replicas })
 }

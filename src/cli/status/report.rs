@@ -45,8 +45,19 @@ pub(super) struct Replication {
     pub(super) name: String,
     pub(super) source_table: String,
     pub(super) shards: Shards,
+    /// The worker that holds all shards while something is copied; absent when they are spread over the fleet.
+    pub(super) affinity: Option<Affinity>,
     pub(super) gaps: Vec<Gap>,
     pub(super) replicas: Vec<Replica>,
+}
+
+/// One worker for all shards.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Affinity {
+    pub(super) worker: String,
+    /// What for.
+    pub(super) purpose: String,
+    pub(super) since: Option<String>,
 }
 
 /// Counts of shards by what is done with them.
@@ -218,9 +229,15 @@ fn replication(of: &gather::Replication, now_unix_ms: i64) -> Replication {
         name: of.name.clone(),
         source_table: of.source.clone(),
         shards: rows.shards(),
+        affinity: of.affinity.as_ref().and_then(affinity),
         gaps: gaps.collect(),
         replicas: of.replicas.iter().map(|it| replica(it, &rows, now_unix_ms)).collect(),
     }
+}
+
+fn affinity(row: &lease::affinity::Row) -> Option<Affinity> {
+    let worker = lease::worker(row.owner.as_deref()?).to_owned();
+    Some(Affinity { worker, purpose: row.purpose.clone(), since: rfc3339(row.since_unix_ms) })
 }
 
 /// The gaps of a shard, each with all replicas that it concerns.

@@ -1,6 +1,6 @@
 //! A report as a page of text.
 
-use super::report::{Replica, ReplicaState, Replication, Report, Shards, Worker};
+use super::report::{Affinity, Replica, ReplicaState, Replication, Report, Shards, Worker};
 use crate::cli::output::Table;
 
 /// The page: problems last, where a person's eyes are when it has been printed.
@@ -11,6 +11,9 @@ pub(super) fn page(report: &Report) -> String {
         page.push_str(&format!("\n{}", workers(&report.workers)));
     }
     page.push_str(&format!("\n{}", shards(&report.replications)));
+    for replication in &report.replications {
+        page.push_str(&affinity(replication));
+    }
     page.push_str(&format!("\n{}", replicas(&report.replications)));
     page.push('\n');
     if report.ok {
@@ -46,6 +49,13 @@ fn shards(replications: &[Replication]) -> Table {
         table.row(cells);
     }
     table
+}
+
+/// A line for a replication whose shards are not spread over the fleet at present.
+fn affinity(of: &Replication) -> String {
+    let Some(Affinity { worker, purpose, since }) = &of.affinity else { return String::new() };
+    let since = since.as_deref().unwrap_or("?");
+    format!("{}: all shards are kept at worker {worker} since {since}: {purpose}\n", of.name)
 }
 
 fn replicas(replications: &[Replication]) -> Table {

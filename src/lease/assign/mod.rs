@@ -10,6 +10,9 @@
 //! 3. Then leases move from who has most to who has least, as long as that makes the load more even. Of these moves a
 //!    worker makes the first that brings a lease to itself, by asking its holder for it.
 //!
+//! While something is copied none of this holds: all leases belong to one worker, which takes them without delay, and
+//! everybody else gives up what it has (see [`super::affinity`]).
+//!
 //! Workers look at different moments, so their plans differ now and then. That costs a refused write or a lease that
 //! moves twice, never more: leases are taken by conditional writes.
 //!
@@ -46,6 +49,8 @@ pub struct View<'a> {
     pub leases: Vec<Lease<'a>>,
     /// Whether this worker may ask for another's lease now.
     pub may_steal: bool,
+    /// Who is to hold all of them, while something is copied (see [`super::affinity`]).
+    pub affinity: Option<&'a str>,
 }
 
 /// What a worker holds.
@@ -83,6 +88,8 @@ pub struct Plan {
     pub later: Vec<(ShardId, Duration)>,
     /// A lease to ask for, and its holder.
     pub steal: Option<(ShardId, Owner)>,
+    /// Whom all leases that are held are given up for.
+    pub hand_over: Option<Owner>,
     /// What each worker has of this replication when all leases are where they belong now, before any is stolen.
     pub shares: BTreeMap<Owner, Share>,
 }
@@ -106,6 +113,9 @@ pub fn plan(view: &View<'_>) -> Plan {
     if !all.contains_key(view.me) {
         return Plan::default();
     }
+    if let Some(owner) = view.affinity {
+        return keep_together(view, owner);
+    }
     let mut placed = place(view, &mut all);
     let mut plan = Plan::default();
     for Placed { lease, at, .. } in &placed {
@@ -120,6 +130,20 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     if view.may_steal {
         plan.steal = steal(view.me, &mut placed, &mut all);
+    }
+    plan
+}
+
+/// All leases are one worker's: it takes what it can, and all others give up what they have.
+fn keep_together(view: &View<'_>, owner: &str) -> Plan {
+    let mut plan = Plan::default();
+    let share = plan.shares.entry(owner.to_owned()).or_default();
+    view.leases.iter().for_each(|lease| share.add(lease.load));
+    if owner == view.me {
+        let claimable = view.leases.iter().filter(|lease| !matches!(lease.claim, Claim::Held(_)));
+        plan.take = claimable.map(|lease| (lease.shard.clone(), lease.claim == Claim::Expired)).collect();
+    } else {
+        plan.hand_over = Some(owner.to_owned());
     }
     plan
 }

@@ -10,6 +10,8 @@ struct Fleet {
     workers: Vec<Owner>,
     /// By shard: who holds it, and its load.
     leases: BTreeMap<ShardId, (Option<Owner>, u64)>,
+    /// Who is to hold them all.
+    affinity: Option<Owner>,
 }
 
 const HELD: Claim = Claim::Held(Duration::from_secs(10));
@@ -29,6 +31,7 @@ impl Fleet {
             workers: self.workers.iter().map(|worker| (worker.clone(), Share::default())).collect(),
             leases: self.leases.iter().map(lease).collect(),
             may_steal: true,
+            affinity: self.affinity.as_deref(),
         }
     }
 
@@ -53,6 +56,16 @@ impl Fleet {
                 let lease = self.leases.get_mut(&shard).expect("a lease of the view");
                 if lease.0.is_none() {
                     lease.0 = Some(me.clone());
+                    changed += 1;
+                }
+            }
+            if let Some(heir) = plan.hand_over {
+                // They are released, and meant for the heir.
+                assert_eq!(Some(&heir), seen.affinity.as_ref());
+                for (_, (owner, _)) in
+                    self.leases.iter_mut().filter(|(_, lease)| lease.0.as_ref() == Some(me))
+                {
+                    *owner = None;
                     changed += 1;
                 }
             }
@@ -95,7 +108,11 @@ fn fleet(loads: impl Strategy<Value = u64>) -> impl Strategy<Value = Fleet> {
         let lease = |(index, (load, at)): (usize, &(u64, usize))| {
             (ShardId::from(format!("shard-{index:03}").as_str()), (owner(*at), *load))
         };
-        Fleet { leases: leases.iter().enumerate().map(lease).collect(), workers: workers.clone() }
+        Fleet {
+            leases: leases.iter().enumerate().map(lease).collect(),
+            workers: workers.clone(),
+            affinity: None,
+        }
     })
 }
 
@@ -226,6 +243,53 @@ proptest! {
     }
 
     #[test]
+    fn while_something_is_copied_one_worker_comes_to_hold_all_and_then_they_are_spread_again(
+        fleet in fleet(any_load()),
+        at in 0..7usize,
+        late in 0..3_000u64,
+    ) {
+        let mut fleet = give_up_of_the_gone(fleet);
+        let holder = fleet.workers[at % fleet.workers.len()].clone();
+        fleet.affinity = Some(holder.clone());
+        // However long a lease is free, nobody else takes it, nor asks for one.
+        for me in fleet.workers.iter().filter(|me| **me != holder) {
+            let mut view = fleet.view(me);
+            view.leases.iter_mut().for_each(|lease| lease.unclaimed_for = Duration::from_millis(late));
+            let expected = Plan { hand_over: Some(holder.clone()), shares: plan(&view).shares, ..Plan::default() };
+            prop_assert_eq!(plan(&view), expected);
+        }
+        prop_assert!(fleet.settle() <= 2, "one round gives up, the next takes");
+        prop_assert!(fleet.leases.values().all(|(owner, _)| owner.as_ref() == Some(&holder)));
+        let planned = plan(&fleet.view(&holder));
+        prop_assert_eq!(planned.shares.values().map(|share| share.leases).sum::<u64>(), fleet.leases.len() as u64);
+        fleet.affinity = None;
+        fleet.settle();
+        let shares = fleet.shares();
+        let busy = shares.iter().filter(|share| share.leases > 0).count();
+        prop_assert!(busy >= fleet.workers.len().min(fleet.leases.len()), "{:?}", shares);
+    }
+
+    #[test]
+    fn workers_that_see_the_affinity_late_come_to_rest_too(
+        fleet in fleet(any_load()),
+        stale in prop::collection::vec(any::<bool>(), 24),
+    ) {
+        let mut fleet = give_up_of_the_gone(fleet);
+        let before = fleet.clone();
+        fleet.affinity = Some(fleet.workers[0].clone());
+        for round in 0..8 {
+            let sees_old = |index: usize| stale[(round + 5 * index) % stale.len()];
+            let see = |index: usize, now: &Fleet| match sees_old(index) {
+                true => Fleet { leases: now.leases.clone(), ..before.clone() },
+                false => now.clone(),
+            };
+            fleet.round(see, Duration::ZERO);
+        }
+        fleet.settle();
+        prop_assert!(fleet.leases.values().all(|(owner, _)| *owner == fleet.affinity));
+    }
+
+    #[test]
     fn a_worker_that_drains_takes_nothing_and_others_plan_for_what_it_holds(fleet in fleet(any_load())) {
         prop_assume!(fleet.workers.len() > 1);
         let drains = fleet.workers[0].clone();
@@ -253,8 +317,13 @@ fn workers(names: &[&str]) -> BTreeMap<Owner, Share> {
 fn a_lease_that_was_handed_over_is_left_to_its_heir_for_a_moment_only() {
     let shard = ShardId::from("s");
     let handed = |late| Lease { meant_for: Some("b"), unclaimed_for: late, ..lease(&shard, None, 1) };
-    let view =
-        |me, late| View { me, workers: workers(&["a", "b"]), leases: vec![handed(late)], may_steal: true };
+    let view = |me, late| View {
+        me,
+        workers: workers(&["a", "b"]),
+        leases: vec![handed(late)],
+        may_steal: true,
+        affinity: None,
+    };
     let soon = Duration::from_millis(300);
     assert_eq!(plan(&view("b", soon)).take, [(shard.clone(), false)]);
     assert_eq!(plan(&view("a", soon)).later, [(shard.clone(), TAKEN_BY_OTHERS_AFTER - soon)]);
@@ -269,7 +338,7 @@ fn who_let_a_lease_run_out_is_given_none() {
     let (one, two) = (ShardId::from("1"), ShardId::from("2"));
     let expired = |shard| Lease { claim: Claim::Expired, ..lease(shard, Some("a"), 1) };
     let leases = vec![expired(&one), expired(&two)];
-    let view = View { me: "b", workers: workers(&["a", "b"]), leases, may_steal: true };
+    let view = View { me: "b", workers: workers(&["a", "b"]), leases, may_steal: true, affinity: None };
     assert_eq!(plan(&view).take, [(one, true), (two, true)]);
 }
 
@@ -277,7 +346,8 @@ fn who_let_a_lease_run_out_is_given_none() {
 fn a_lease_that_somebody_asked_for_is_asked_for_once() {
     let shards: Vec<_> = ["1", "2", "3"].map(ShardId::from).into();
     let held: Vec<_> = shards.iter().map(|shard| lease(shard, Some("a"), 1_000)).collect();
-    let mut view = View { me: "b", workers: workers(&["a", "b", "c"]), leases: held, may_steal: true };
+    let mut view =
+        View { me: "b", workers: workers(&["a", "b", "c"]), leases: held, may_steal: true, affinity: None };
     assert_eq!(plan(&view).steal, Some((shards[0].clone(), "a".to_owned())));
     view.me = "c";
     assert_eq!(plan(&view).steal, Some((shards[1].clone(), "a".to_owned())));
@@ -293,7 +363,7 @@ fn a_lease_with_much_load_weighs_more_than_many_idle_ones() {
     let shards: Vec<_> = (0..8).map(|index| ShardId::from(format!("{index}").as_str())).collect();
     let load = |index| if index == 0 { 1_000_000 } else { 16_384 };
     let free = shards.iter().enumerate().map(|(index, shard)| lease(shard, None, load(index))).collect();
-    let view = View { me: "a", workers: workers(&["a", "b"]), leases: free, may_steal: true };
+    let view = View { me: "a", workers: workers(&["a", "b"]), leases: free, may_steal: true, affinity: None };
     assert_eq!(plan(&view).take, [(shards[0].clone(), false)]);
 }
 
@@ -301,7 +371,7 @@ fn a_lease_with_much_load_weighs_more_than_many_idle_ones() {
 fn what_workers_hold_of_other_replications_counts() {
     let shards: Vec<_> = ["1", "2"].map(ShardId::from).into();
     let leases = shards.iter().map(|shard| lease(shard, None, 1_000)).collect();
-    let mut view = View { me: "a", workers: workers(&["a", "b"]), leases, may_steal: true };
+    let mut view = View { me: "a", workers: workers(&["a", "b"]), leases, may_steal: true, affinity: None };
     view.workers.insert("a".to_owned(), Share { load: 5_000, leases: 5 });
     assert_eq!(plan(&view).take, []);
     assert_eq!(plan(&view).later.len(), 2);

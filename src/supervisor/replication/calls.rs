@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Span, info, warn};
 
 use super::super::plan;
 use super::Running;
+use super::affinity::Kept;
 use crate::control;
-use crate::lease::{Renewal, Row, State};
+use crate::lease::{self, Leases, Renewal, Row, State, affinity};
 use crate::shard::ShardId;
 use crate::telemetry::LeaseChange;
 
@@ -22,10 +23,15 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
 /// What a call came to.
 pub(super) enum Called {
-    Loaded(Result<Vec<Row>, Failure>),
+    /// All rows, as they were from this time on.
+    Loaded(Instant, Result<(Vec<Row>, Option<affinity::Row>), Failure>),
     /// The row of one shard, if it is there.
     Seen(ShardId, Result<Option<Row>, Failure>),
     Took(Box<Taken>),
+    /// The affinity was claimed, renewed or given up.
+    Kept(Box<Kept>),
+    /// A dead worker's lease of an earlier stream is nobody's now.
+    Cleared(Box<Row>, Result<Renewal, Failure>),
 }
 
 /// A take that is over.
@@ -45,6 +51,9 @@ pub(super) enum Failure {
     Late,
     #[error("the worker drains")]
     Drained,
+    /// It was given back unread.
+    #[error("all leases are kept together by worker `{0}`")]
+    KeptTogether(String),
 }
 
 /// Looks at all rows: one at a time.
@@ -59,11 +68,34 @@ pub(super) struct Looking {
     orphans: BTreeSet<ShardId>,
 }
 
-async fn limited<T>(
+pub(super) async fn limited<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, control::Error>>,
 ) -> Result<T, Failure> {
     timeout(limit, call).await.map_err(|_| Failure::Late)?.map_err(Failure::Control)
+}
+
+/// Takes a lease, and gives it back at once when all of them are another worker's: that one may have looked before this
+/// take, so it is not written under. The affinity is read after the take, for else its claim could come between.
+async fn take(
+    leases: &Leases,
+    affinity: &affinity::Lease,
+    seen: &Row,
+    settles: bool,
+    times: lease::Config,
+) -> Result<Option<Row>, Failure> {
+    let limit = times.row_write_limit();
+    let Some(mut row) = limited(limit, leases.take(seen)).await? else { return Ok(None) };
+    let taken = Instant::now();
+    let Some(owner) = limited(limit, affinity.elsewhere()).await? else { return Ok(Some(row)) };
+    if settles {
+        // Who takes a released lease writes at once.
+        sleep_until(taken + times.settle()).await;
+    }
+    if let Err(error) = limited(limit, leases.release(&mut row)).await {
+        warn!(shard = %row.shard, %error, "lease is left to run out");
+    }
+    Err(Failure::KeptTogether(lease::worker(&owner).to_owned()))
 }
 
 impl Running {
@@ -74,7 +106,10 @@ impl Running {
             return;
         }
         let (leases, limit) = (self.leases.clone(), self.setup.lease.row_write_limit());
-        self.calls.spawn(Span::current(), async move { Called::Loaded(limited(limit, leases.load()).await) });
+        self.calls.spawn(Span::current(), async move {
+            let begun = Instant::now();
+            Called::Loaded(begun, limited(limit, leases.load_all()).await)
+        });
     }
 
     /// Whether a lease is about to be given up that may come here.
@@ -82,6 +117,7 @@ impl Running {
         let name = &self.setup.config.name;
         let drains = |owner: &String| self.roster.get(owner).copied().unwrap_or_default();
         self.setup.fleet.own_want(name).is_some()
+            || self.affinity.hurries(drains, Instant::now())
             || self.rows.values().any(|row| row.owner.as_ref().is_some_and(drains))
     }
 
@@ -110,14 +146,15 @@ impl Running {
             if !self.taking.insert(seen.shard.clone()) {
                 continue;
             }
-            let (leases, limit) = (self.leases.clone(), self.setup.lease.row_write_limit());
+            let (leases, times) = (self.leases.clone(), self.setup.lease);
+            let affinity = self.affinity.lease();
             let (permits, drain) = (Arc::clone(&self.take_permits), self.setup.drain.clone());
             self.calls.spawn(Span::current(), async move {
                 let _permit = permits.acquire().await.expect("it is never closed");
                 let sent = Instant::now();
                 let outcome = match drain.is_cancelled() {
                     true => Err(Failure::Drained),
-                    false => limited(limit, leases.take(&seen)).await,
+                    false => take(&leases, &affinity, &seen, settles, times).await,
                 };
                 Called::Took(Box::new(Taken { seen, settles, sent, outcome }))
             });
@@ -126,9 +163,11 @@ impl Running {
 
     pub(super) fn called(&mut self, called: Called) {
         match called {
-            Called::Loaded(result) => self.loaded(result),
+            Called::Loaded(begun, result) => self.loaded(begun, result),
             Called::Seen(shard, row) => self.seen(&shard, row),
             Called::Took(taken) => self.took(*taken),
+            Called::Kept(kept) => self.kept(*kept),
+            Called::Cleared(row, outcome) => self.cleared(*row, outcome),
         }
     }
 
@@ -144,13 +183,16 @@ impl Running {
         }
     }
 
-    fn loaded(&mut self, result: Result<Vec<Row>, Failure>) {
+    fn loaded(&mut self, begun: Instant, result: Result<(Vec<Row>, Option<affinity::Row>), Failure>) {
         self.looking.under_way = false;
         let again = std::mem::take(&mut self.looking.again);
         match result {
-            Ok(rows) => {
+            Ok((rows, affinity)) => {
                 self.control_error = None;
+                self.affinity.look(affinity, Instant::now());
+                let is_alone = self.is_alone(&rows);
                 self.keep_all(rows);
+                self.prove_sole(begun, is_alone);
                 self.answer_wants();
                 self.advance();
                 self.even_out();
@@ -225,6 +267,10 @@ impl Running {
                 info!(%shard, "another worker was faster to take the lease");
                 self.look_by(Instant::now() + AFTER_REFUSAL);
             }
+            Err(Failure::KeptTogether(worker)) => {
+                info!(%shard, worker, "lease is given back: all of them are kept together");
+                self.look();
+            }
             Err(error) => {
                 warn!(%shard, %error, "lease cannot be taken");
                 self.control_error = Some(error.to_string());
@@ -242,7 +288,14 @@ impl Running {
     /// takes a released lease writes at once.
     pub(super) async fn give_back_taken(&mut self) {
         while let Some(called) = self.calls.next().await {
-            let Called::Took(taken) = called else { continue };
+            let taken = match called {
+                Called::Took(taken) => taken,
+                Called::Kept(kept) => {
+                    self.affinity.called(*kept);
+                    continue;
+                }
+                Called::Loaded(..) | Called::Seen(..) | Called::Cleared(..) => continue,
+            };
             let Taken { settles: false, outcome: Ok(Some(mut row)), .. } = *taken else { continue };
             let limit = self.setup.lease.row_write_limit();
             match limited(limit, self.leases.release(&mut row)).await {
@@ -255,5 +308,74 @@ impl Running {
     /// Whether a lease is being taken, or its shard read.
     pub(super) fn has(&self, shard: &ShardId) -> bool {
         self.live.contains_key(shard) || self.taking.contains(shard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::control::Control;
+    use crate::dynamo::memory::Memory;
+    use crate::shard::Position;
+
+    const TIMES: lease::Config = lease::Config {
+        duration: Duration::from_secs(12),
+        renew_interval: Duration::from_secs(3),
+        longest_attempt: Duration::from_secs(2),
+    };
+
+    fn row() -> Row {
+        let first = Checkpoint::starting(Position::TrimHorizon, 0);
+        Row {
+            shard: "s".into(),
+            stream: "arn".into(),
+            parent: None,
+            owner: None,
+            handed_to: None,
+            load: None,
+            counter: 0,
+            state: State::Open,
+            checkpoints: [("us".to_owned(), first)].into(),
+            gaps: Default::default(),
+            expires_unix_s: None,
+        }
+    }
+
+    /// The rows of a worker, with one lease that is free.
+    async fn desk(memory: &Arc<Memory>, worker: &str) -> (Leases, affinity::Lease, Row) {
+        let control = Control::new(Arc::clone(memory) as _, "control");
+        let leases = Leases::new(control.clone(), "orders", worker);
+        let (row, _) = leases.create(row()).await.expect("a call");
+        (leases, affinity::Lease::new(control, "orders", worker), row)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_was_decided_on_before_all_were_anothers_is_given_back_when_it_has_settled() {
+        let memory = Arc::new(Memory::default());
+        let (leases, affinity, free) = desk(&memory, "late").await;
+        let (_, of_other, _) = desk(&memory, "other").await;
+        of_other.claim(None, "copy", 0).await.expect("a call").expect("it is free");
+        for (settles, waits) in [(false, Duration::ZERO), (true, TIMES.settle())] {
+            let seen = leases.look(&free.shard).await.expect("a call").expect("a row");
+            let begun = Instant::now();
+            let taken = take(&leases, &affinity, &seen, settles, TIMES).await;
+            assert!(matches!(taken, Err(Failure::KeptTogether(worker)) if worker == "other"));
+            assert_eq!(begun.elapsed(), waits);
+            let left = leases.look(&free.shard).await.expect("a call").expect("a row");
+            assert_eq!((left.owner.as_deref(), left.counter), (None, seen.counter + 2));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_kept_by_who_has_all_and_when_nobody_has() {
+        let memory = Arc::new(Memory::default());
+        let (leases, affinity, free) = desk(&memory, "me").await;
+        let taken = take(&leases, &affinity, &free, false, TIMES).await.expect("a call").expect("it is free");
+        assert_eq!(taken.owner.as_deref(), Some("me"));
+        affinity.claim(None, "copy", 0).await.expect("a call").expect("it is free");
+        let again =
+            take(&leases, &affinity, &taken, true, TIMES).await.expect("a call").expect("it is its own");
+        assert_eq!(again.owner.as_deref(), Some("me"));
     }
 }

@@ -43,7 +43,7 @@ impl Running {
     /// Where all leases belong now, and when the first that is held by another runs out if it is not renewed.
     fn plan(&mut self, may_steal: bool) -> (Plan, Option<Duration>) {
         let fleet = &self.setup.fleet;
-        if self.discovered_unix_ms.is_none() || !fleet.is_known() {
+        if self.discovered_unix_ms.is_none() || !fleet.is_known() || !self.affinity.is_known() {
             return Default::default();
         }
         let (now, me, name) = (Instant::now(), &self.setup.worker, &self.setup.config.name);
@@ -80,14 +80,15 @@ impl Running {
             }
             leases.push(lease);
         }
-        (assign::plan(&View { me, workers: fleet.workers(name), leases, may_steal }), runs_out_in)
+        let (workers, affinity) = (fleet.workers(name), self.affinity.holder().map(Owner::as_str));
+        (assign::plan(&View { me, workers, leases, may_steal, affinity }), runs_out_in)
     }
 
     /// Whether a shard's lease is worth having: it can be read, or somebody who may be dead holds it and has not obeyed
-    /// a seek.
+    /// a seek, or keeps this worker from being the only one that may write.
     fn is_claimable(&self, row: &Row, wanted: &Wanted) -> bool {
         self.replicas.standing(row, &self.rows, &self.lineage) == Standing::Ready
-            || (row.owner.is_some() && wanted.is_behind(row))
+            || (row.owner.is_some() && (self.affinity.is_here() || wanted.is_behind(row)))
     }
 
     /// Does this worker's part.
@@ -108,9 +109,14 @@ impl Running {
             self.replicas.inherit(&mut row, &self.rows);
             row
         };
-        let claims = plan.take.into_iter().map(|(shard, settles)| (wanted(&self.rows[&shard]), settles));
+        let all_settle = self.affinity.takes_settle(now);
+        let claim = |(shard, settles)| (wanted(&self.rows[&shard]), settles || all_settle);
+        let claims = plan.take.into_iter().map(claim);
         let claims = claims.collect();
         self.take(claims);
+        if let Some(heir) = plan.hand_over {
+            self.hand_all_over(&heir);
+        }
     }
 
     pub(super) fn start(&mut self, row: Row, settles: bool, sent: Instant) {
@@ -121,6 +127,9 @@ impl Running {
         self.claims.forget(&shard);
         self.near.remove(&shard);
         self.rows.insert(shard.clone(), row.clone());
+        if settles {
+            self.affinity.wait_for_others(Instant::now() + self.setup.lease.settle());
+        }
         let is_fresh = self.decided.remove(&shard);
         info!(%shard, settles, "lease taken");
         let orders = self.replicas.orders(&self.wanted(), &row, &self.rows, &self.lineage);
@@ -155,6 +164,9 @@ impl Running {
         self.live.remove(shard);
         let hold = self.holds.remove(shard);
         self.revoke_retries();
+        if matches!(exit, Exit::Lost | Exit::Released(_)) {
+            self.affinity.close();
+        }
         match exit {
             Exit::Ended(row, children) => {
                 self.children_unknown |= hold.is_some_and(|(hold, _)| hold.heir().is_some());
@@ -187,6 +199,9 @@ impl Running {
 
     /// Gives up the leases that others ask for.
     pub(super) fn answer_wants(&self) {
+        if self.affinity.is_here() {
+            return;
+        }
         for (shard, thief) in self.setup.fleet.wants(&self.setup.config.name) {
             let Some((hold, _)) = self.holds.get(&shard) else {
                 continue;

@@ -69,6 +69,7 @@ impl Running {
     /// A stream that is not the table's newest any more ends, and what is written to the new one is not read.
     pub(super) fn check_stream(&mut self, table: &Table) {
         let current = table.stream.as_ref().filter(|stream| stream.enabled).map(|stream| &stream.arn);
+        self.is_outdated = current != Some(&self.source.stream);
         if current == Some(&self.source.stream)
             || self.stream_gap.is_some()
             || mutation::is_on(Mutation::NewStreamIsNoGap)

@@ -54,6 +54,7 @@ pub(in crate::supervisor) fn empty(config: &crate::supervisor::Replication) -> s
         oldest_poll_unix_ms: None,
         gaps: Vec::new(),
         error: None,
+        affinity: None,
         replicas: config.replicas.iter().map(replica).collect(),
     }
 }
@@ -92,6 +93,7 @@ impl Running {
                 .or_else(|| self.control_error.clone())
                 .or_else(|| self.wishes_unknown())
                 .or_else(|| self.reading_trouble()),
+            affinity: self.affinity.status(),
             replicas,
             ..empty(&self.setup.config)
         };

@@ -37,11 +37,7 @@ struct Beaten {
 impl Member {
     async fn start(config: Config) -> Self {
         let metrics = Arc::clone(&config.metrics);
-        let worker = Worker::build(config).await.expect("the control table is ours");
-        let (board, drain) = (worker.board(), CancellationToken::new());
-        let mut tasks = Tasks::new();
-        tasks.spawn(tracing::Span::none(), worker.run(drain.clone()));
-        Self { running: Running { board, drain, tasks }, metrics }
+        Self { running: Running::start(config).await, metrics }
     }
 
     fn samples(&self) -> BTreeMap<String, f64> {

@@ -11,7 +11,7 @@ use crate::shard::ShardId;
 const SHARDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// Writes to shards all the time, and sees how long the replica stands still.
-struct Traffic<'a> {
+pub(super) struct Traffic<'a> {
     world: &'a World,
     shards: Vec<String>,
     version: u64,
@@ -22,13 +22,13 @@ struct Traffic<'a> {
 }
 
 impl<'a> Traffic<'a> {
-    fn new(world: &'a World, shards: &[&str]) -> Self {
+    pub(super) fn new(world: &'a World, shards: &[&str]) -> Self {
         let shards = shards.iter().map(|shard| (*shard).to_owned()).collect();
         Self { world, shards, version: 0, moved: BTreeMap::new(), longest: BTreeMap::new() }
     }
 
     /// Writes until `enough`; says how long the shard that stood still the longest did.
-    async fn until(&mut self, what: &str, mut enough: impl FnMut() -> bool) -> Duration {
+    pub(super) async fn until(&mut self, what: &str, mut enough: impl FnMut() -> bool) -> Duration {
         let begun = Instant::now();
         self.moved.clear();
         self.longest.clear();
@@ -43,7 +43,7 @@ impl<'a> Traffic<'a> {
         self.longest.values().max().copied().unwrap_or_default()
     }
 
-    async fn step(&mut self) {
+    pub(super) async fn step(&mut self) {
         self.version += 1;
         for shard in &self.shards {
             self.world.source.put(shard, &format!("key of {shard}"), self.version);
@@ -63,7 +63,7 @@ impl<'a> Traffic<'a> {
     }
 
     /// All that was written is in the replica, and none of it was read twice.
-    async fn assert_read_once(&self) {
+    pub(super) async fn assert_read_once(&self) {
         for shard in &self.shards {
             self.world.until(&format!("key of {shard}"), self.version).await;
         }
@@ -73,15 +73,15 @@ impl<'a> Traffic<'a> {
 }
 
 impl World {
-    async fn rows(&self) -> Vec<Row> {
+    pub(super) async fn rows(&self) -> Vec<Row> {
         Leases::new(self.control(), "orders", "").load().await.expect("rows")
     }
 
-    async fn owners(&self) -> BTreeMap<ShardId, Option<Owner>> {
+    pub(super) async fn owners(&self) -> BTreeMap<ShardId, Option<Owner>> {
         self.rows().await.into_iter().map(|row| (row.shard, row.owner)).collect()
     }
 
-    fn control(&self) -> Control {
+    pub(super) fn control(&self) -> Control {
         Control::new(Arc::clone(&self.tables) as _, "control")
     }
 
@@ -105,12 +105,12 @@ impl World {
 }
 
 impl Running {
-    fn active(&self) -> u64 {
+    pub(super) fn active(&self) -> u64 {
         self.board.status().replications[0].shards.active
     }
 }
 
-async fn all_read(workers: &[&Running], counts: &[u64]) {
+pub(super) async fn all_read(workers: &[&Running], counts: &[u64]) {
     let begun = Instant::now();
     loop {
         let mut active: Vec<_> = workers.iter().map(|worker| worker.active()).collect();
@@ -366,7 +366,7 @@ async fn replications_of_one_shard_each_are_spread_as_well() {
         let one = config.replications.remove(0);
         let named = |index| Replication { name: format!("orders-{index}"), ..one.clone() };
         config.replications = (0..6).map(named).collect();
-        world.run(config).await
+        Running::start(config).await
     };
     let held = |worker: &Running| {
         let replications = worker.board.status().replications;

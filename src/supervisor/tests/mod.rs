@@ -1,5 +1,6 @@
 //! Whole workers on paused time, between a stream and tables in memory.
 
+mod affinity;
 mod coordinator;
 mod desired;
 mod fleet;
@@ -17,7 +18,7 @@ use super::status::State;
 use super::*;
 use crate::dynamo;
 use crate::dynamo::memory::Memory;
-use crate::task::Tasks;
+use crate::task::{self, Tasks};
 
 const START_UNIX_MS: i64 = 1_900_000_000_000;
 
@@ -38,6 +39,10 @@ struct Running {
     board: Board,
     drain: CancellationToken,
     tasks: Tasks<()>,
+    /// Its machine.
+    node: task::node::Node,
+    /// Of its first replication.
+    affinity: Affinity,
 }
 
 impl World {
@@ -101,15 +106,7 @@ impl World {
     }
 
     async fn worker(&self, id: &str) -> Running {
-        self.run(self.config(id)).await
-    }
-
-    async fn run(&self, config: Config) -> Running {
-        let worker = Worker::build(config).await.expect("the control table is ours");
-        let (board, drain) = (worker.board(), CancellationToken::new());
-        let mut tasks = Tasks::new();
-        tasks.spawn(tracing::Span::none(), worker.run(drain.clone()));
-        Running { board, drain, tasks }
+        Running::start(self.config(id)).await
     }
 
     fn version(&self, key: &str) -> Option<String> {
@@ -137,6 +134,16 @@ impl World {
 }
 
 impl Running {
+    async fn start(config: Config) -> Self {
+        let name = config.replications[0].name.clone();
+        let worker = Worker::build(config).await.expect("the control table is ours");
+        let (board, drain) = (worker.board(), CancellationToken::new());
+        let affinity = worker.affinity(&name).expect("a replication of its own");
+        let (mut tasks, node) = (Tasks::new(), task::node::Node::default());
+        tasks.spawn(tracing::Span::none(), node.place(worker.run(drain.clone())));
+        Self { board, drain, tasks, node, affinity }
+    }
+
     async fn drain(mut self) {
         self.drain.cancel();
         while self.tasks.next().await.is_some() {}

@@ -42,6 +42,7 @@ fn observed(rows: Vec<Row>) -> Observed {
             name: "orders".to_owned(),
             source: "Orders".to_owned(),
             rows,
+            affinity: None,
             replicas: vec![gather::Replica {
                 name: "us".to_owned(),
                 table: "OrdersCopy".to_owned(),
@@ -67,6 +68,26 @@ fn shards_are_counted_and_all_is_well() {
     assert_eq!(orders.shards, expected);
     assert_eq!(orders.replicas[0].lag_seconds, Some(3.0));
     assert_eq!(report.workers[0].shards, 1);
+}
+
+#[test]
+fn who_holds_all_shards_for_a_copy_is_told() {
+    let mut observed = observed(vec![row("s1", None, Some("a"), Some(NOW), false)]);
+    let mut held = crate::lease::affinity::Row {
+        owner: Some("a/1".to_owned()),
+        counter: 3,
+        purpose: "copy of us".to_owned(),
+        since_unix_ms: NOW,
+    };
+    observed.replications[0].affinity = Some(held.clone());
+    let report = Report::new(&observed);
+    let told = report.replications[0].affinity.as_ref().expect("it is held");
+    assert_eq!((told.worker.as_str(), told.purpose.as_str()), ("a", "copy of us"));
+    let page = crate::cli::status::text::page(&report);
+    assert!(page.contains("orders: all shards are kept at worker a since 1970-01-01T00:16:40"), "{page}");
+    held.owner = None;
+    observed.replications[0].affinity = Some(held);
+    assert_eq!(Report::new(&observed).replications[0].affinity, None, "it was given up");
 }
 
 #[test]
