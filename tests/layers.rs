@@ -60,6 +60,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // Programs.
     (
+        "copy",
+        &[
+            "backoff",
+            "budget",
+            "capacity",
+            "change",
+            "clock",
+            "control",
+            "dynamo",
+            "fault",
+            "item",
+            "key",
+            "lane",
+            "lease",
+            "mutation",
+            "replica",
+            "telemetry",
+        ],
+    ),
+    (
         "supervisor",
         &[
             "backoff",
@@ -68,6 +88,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "checkpoint",
             "clock",
             "control",
+            "copy",
             "dynamo",
             "fault",
             "item",

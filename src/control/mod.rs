@@ -12,6 +12,9 @@
 //! | replication | `affinity` | the worker that holds all its shards while something is copied (see `lease::affinity`) |
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |
 //! | `<replication>/payload/<replica>` | key's digest, version, part | its payload |
+//! | `<replication>/copy/<replica>` | `run` | the newest copy: what was asked for, how far it is (see `copy`) |
+//! | `<replication>/copy/<replica>` | `segment/<number>` | how far one segment of it is |
+//! | `<replication>/repair/<replica>` | `wanted/` or `done/`, key's digest | a key to copy anew (see `copy::repair`) |
 //!
 //! Names of replications and replicas hold neither `/` nor `#`, so no two rows collide. The replications of heartbeats,
 //! which nobody names, are `#heartbeat/<source>`: they share their first part with no other row.

@@ -246,6 +246,11 @@ impl Queue {
         self.ready.len() + self.ready_copied.len()
     }
 
+    /// The stream's changes that wait to be sent, with the copied items that were left over and wait for another try.
+    pub fn live_len(&self) -> usize {
+        self.ready.len() + self.delayed.len()
+    }
+
     /// When the next delayed change may be sent; `None` when none is delayed.
     pub fn next_wake(&self) -> Option<Instant> {
         self.delayed.peek().map(|Reverse((at, _))| *at)

@@ -21,6 +21,7 @@ pub struct Gauges {
     copied_deletes: AtomicU64,
     superseded: AtomicU64,
     pending: AtomicU64,
+    live_waiting: AtomicU64,
     batches_in_flight: AtomicU64,
     parked_keys: AtomicU64,
     newest_applied_unix_ms: AtomicI64,
@@ -81,6 +82,11 @@ impl Gauges {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// The stream's changes that wait to be sent, as far as they are read: those of the same key count once.
+    pub fn live_waiting(&self) -> u64 {
+        self.live_waiting.load(Ordering::Relaxed)
+    }
+
     /// Write requests under way.
     pub fn batches_in_flight(&self) -> u64 {
         self.batches_in_flight.load(Ordering::Relaxed)
@@ -131,6 +137,10 @@ impl Gauges {
         }
         self.pending.store(pending, Ordering::Relaxed);
         self.batches_in_flight.store(batches_in_flight, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_live_waiting(&self, count: usize) {
+        self.live_waiting.store(count as u64, Ordering::Relaxed);
     }
 
     pub(super) fn set_parked_keys(&self, count: usize) {

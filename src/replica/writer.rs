@@ -391,6 +391,7 @@ impl Writer {
             self.parts.metrics.copied_deletes(tally.copied_deletes);
             self.parts.metrics.superseded(tally.superseded);
         }
+        self.parts.gauges.set_live_waiting(self.queue.live_len());
         self.parts.gauges.set_load(
             self.queue.pending(),
             self.batches_in_flight as u64,

@@ -9,6 +9,7 @@ use prometheus::{
 
 use super::call::Calls;
 use super::catalogue as names;
+use super::copy::Copies;
 use super::fleet::{Fleet, Leading};
 use super::process::Process;
 use super::progress::{Progress, seconds};
@@ -85,6 +86,11 @@ pub(super) struct Families {
     pub(super) backpressure: Family<CounterVec, 1>,
     pub(super) throttles: Family<IntCounterVec, 4>,
     pub(super) capacity: Family<CounterVec, 4>,
+    pub(super) copy_state: Family<IntGaugeVec, 4>,
+    pub(super) copy_segments: Family<IntGaugeVec, 4>,
+    pub(super) copy_items: Family<IntCounterVec, 3>,
+    pub(super) copy_bytes: Family<IntCounterVec, 3>,
+    pub(super) copy_units: Family<CounterVec, 3>,
     calls: Family<IntCounterVec, 4>,
     call_duration: Family<HistogramVec, 2>,
 }
@@ -120,6 +126,12 @@ impl Metrics {
     /// The handle for one replica of `replication`; `table` is the source's. The same names give the same series.
     pub fn replica(&self, replication: &str, table: &str, replica: &str) -> Replica {
         Replica::new(&self.families, replication, table, replica)
+    }
+
+    /// The handle for the copies of one replica of `replication`; `table` is the source's. The same names give the same
+    /// series.
+    pub fn copies(&self, replication: &str, table: &str, replica: &str) -> Copies {
+        Copies::new(&self.families, replication, table, replica)
     }
 
     /// This worker is the fleet's coordinator from now on, until the handle is dropped. Only one may be alive.
@@ -184,6 +196,11 @@ impl Families {
             backpressure: Family::register(&registry, &names::BACKPRESSURE)?,
             throttles: Family::register(&registry, &names::THROTTLES)?,
             capacity: Family::register(&registry, &names::CAPACITY)?,
+            copy_state: Family::register(&registry, &names::COPY_STATE)?,
+            copy_segments: Family::register(&registry, &names::COPY_SEGMENTS)?,
+            copy_items: Family::register(&registry, &names::COPY_ITEMS)?,
+            copy_bytes: Family::register(&registry, &names::COPY_BYTES)?,
+            copy_units: Family::register(&registry, &names::COPY_UNITS)?,
             calls: Family::register(&registry, &names::CALLS)?,
             call_duration: Family::register(&registry, &names::CALL_DURATION)?,
             registry,
