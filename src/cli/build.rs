@@ -104,6 +104,10 @@ async fn replica(settings: &config::Replica, connections: &mut Connections) -> s
         tables: Arc::new(client.tables()),
         buffer_bytes: usize::try_from(settings.buffer_bytes.get()).unwrap_or(usize::MAX),
         writer: writer(settings),
+        copy: match settings.copy.mode {
+            config::CopyMode::Off => supervisor::FirstCopy::OnDemand,
+            config::CopyMode::Auto => supervisor::FirstCopy::Auto(super::copy::configured(&settings.copy)),
+        },
     }
 }
 
@@ -147,6 +151,7 @@ async fn heartbeat_replication(
                 guard: None,
                 park_limit: 0,
             },
+            copy: supervisor::FirstCopy::Never,
         });
     }
     supervisor::Replication {

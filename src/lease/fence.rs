@@ -15,6 +15,8 @@ use crate::mutation::{self, Mutation};
 #[derive(Debug, Clone)]
 pub struct Fence {
     shared: Arc<Shared>,
+    /// A right that this one is part of.
+    outer: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,18 @@ struct Shared {
 impl Fence {
     /// A fence that lets nothing pass yet.
     pub fn closed() -> Self {
-        Self { shared: Arc::new(Shared { epoch: Instant::now(), closes_at: AtomicU64::new(0) }) }
+        Self { shared: Shared::new(0), outer: None }
+    }
+
+    /// A fence that is open while this one is, until it is revoked itself.
+    pub fn within(&self) -> Self {
+        debug_assert!(self.outer.is_none(), "there is one within another, and no third");
+        Self { shared: Shared::new(u64::MAX), outer: Some(Arc::clone(&self.shared)) }
+    }
+
+    /// Whether this one was made [within](Self::within) `outer`.
+    pub fn is_within(&self, outer: &Self) -> bool {
+        self.outer.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &outer.shared))
     }
 
     /// Opens it until `closes_at`, or leaves it open if it closes later already.
@@ -51,9 +64,20 @@ impl Fence {
 
     /// Whether a write may be sent at `now`.
     pub fn is_open(&self, now: Instant) -> bool {
-        nanos(now.saturating_duration_since(self.shared.epoch))
-            < self.shared.closes_at.load(Ordering::Acquire)
-            || mutation::is_on(Mutation::NoCutOff)
+        let is_open = |shared: &Arc<Shared>| shared.is_open(now) || mutation::is_on(Mutation::NoCutOff);
+        is_open(&self.shared) && self.outer.as_ref().is_none_or(is_open)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn new(closes_at: u64) -> Arc<Self> {
+        Arc::new(Self { epoch: Instant::now(), closes_at: AtomicU64::new(closes_at) })
+    }
+
+    fn is_open(&self, now: Instant) -> bool {
+        nanos(now.saturating_duration_since(self.epoch)) < self.closes_at.load(Ordering::Acquire)
     }
 }
 
@@ -78,5 +102,18 @@ mod tests {
         fence.revoke();
         assert_eq!(fence.closes_at(), None);
         assert!(!fence.is_open(start));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_within_another_is_open_while_both_are() {
+        let (outer, start) = (Fence::closed(), Instant::now());
+        outer.open_until(start + Duration::from_secs(10));
+        let (inner, revoked) = (outer.within(), outer.within());
+        revoked.revoke();
+        assert!(inner.is_within(&outer) && !inner.is_within(&Fence::closed()));
+        assert!(inner.is_open(start) && !revoked.is_open(start) && outer.is_open(start));
+        assert!(!inner.is_open(start + Duration::from_secs(10)));
+        outer.revoke();
+        assert!(!inner.is_open(start));
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::budget::{Budget, Reservation};
 use crate::checkpoint::{Checkpoint, Frontier};
-use crate::lane::{Ack, Delivery, Lot};
+use crate::lane::{Ack, Delivery, Lot, Window};
 use crate::lease::Fence;
 use crate::record::Record;
 use crate::replica::Gauges;
@@ -34,6 +34,8 @@ pub(super) struct Channel {
     pub(super) retries: Fence,
     /// The label of the stream, where the replica is written under a guard, which needs the order of changes.
     pub(super) stream: Option<Arc<str>>,
+    /// What the writer's queue remembers while something is copied.
+    pub(super) window: Window,
 }
 
 /// One shard's way to one replica.
@@ -64,6 +66,8 @@ pub(super) struct Seen {
     pub(super) applied_through: Moment,
     /// Whether the replica is read for by itself, because it is behind the others or has no room.
     pub(super) detached: AtomicBool,
+    /// Whether a page was read for it: a start at the latest record is a place in the shard from then on.
+    pub(super) polled: AtomicBool,
     /// Where reading begins next, after a seek.
     pub(super) sought: Mutex<Option<Checkpoint>>,
 }
@@ -197,6 +201,7 @@ impl Feed {
         position: Position,
         reservation: Option<Reservation>,
     ) {
+        self.seen.polled.store(true, Ordering::Relaxed);
         let new = &records[self.delivered_of(records)..];
         let changes: Vec<_> = new.iter().filter_map(|record| self.router.change(record)).collect();
         self.channel.gauges.routed(new.len() as u64, (new.len() - changes.len()) as u64);

@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::copy;
 use crate::dynamo::{Streams, Tables};
 use crate::lease;
 use crate::stream;
@@ -118,4 +119,17 @@ pub struct Replica {
     pub buffer_bytes: usize,
     /// How it is written to.
     pub writer: crate::replica::Config,
+    /// How what the source holds already gets into it.
+    pub copy: FirstCopy,
+}
+
+/// How the items that a source holds already get into a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirstCopy {
+    /// Not at all: nobody asks for it.
+    Never,
+    /// When people ask for it.
+    OnDemand,
+    /// By itself, when the replica is started for the first time; later ones when people ask for them.
+    Auto(copy::Request),
 }

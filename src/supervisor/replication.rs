@@ -6,6 +6,7 @@
 
 mod affinity;
 mod calls;
+mod copying;
 mod desired;
 mod leases;
 mod lineage;
@@ -45,6 +46,7 @@ use crate::telemetry;
 
 use affinity::Keeper;
 use calls::{Called, Looking};
+use copying::Copying;
 pub(super) use sheet::empty;
 
 /// Control-table calls under way at the same time while many leases are taken.
@@ -122,6 +124,7 @@ struct Running {
     is_outdated: bool,
     /// Rows of the table's earlier streams, which nobody can read any more.
     others: Vec<Row>,
+    copying: Copying,
     error: Option<String>,
     /// Why leases cannot be taken at present, so that shards are left unread.
     control_error: Option<String>,
@@ -174,7 +177,9 @@ impl Running {
             .iter()
             .map(|replica| setup.metrics.replica(name, table, &replica.name))
             .collect();
+        let copying = Copying::start(&setup, &started.channels);
         Self {
+            copying,
             describer,
             metrics,
             replica_metrics,
@@ -275,6 +280,7 @@ impl Running {
                 Some(()) = looking.next() => {}
                 // They end only in a drain; a panic in one of them must not go unseen until then.
                 Some(()) = self.writers.next() => {}
+                Some(()) = self.copying.ended() => {}
                 // 7. Show what is.
                 _ = show.tick() => {
                     self.obey_rest().await;
@@ -291,6 +297,7 @@ impl Running {
     async fn drain(mut self) {
         info!(shards = self.shards.len(), "draining");
         self.revoke_retries();
+        self.copying.stop().await;
         self.affinity.end(Instant::now());
         self.give_back_taken().await;
         while let Some((shard, exit)) = self.shards.next().await {

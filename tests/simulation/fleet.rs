@@ -225,6 +225,7 @@ impl Fleet {
                     park_limit: limits.park_limit,
                     guard: None,
                 },
+                copy: supervisor::FirstCopy::Never,
             });
             supervisor::Replication {
                 name: plan.name.clone(),

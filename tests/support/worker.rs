@@ -185,6 +185,7 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
                 guard: options.guard.clone(),
                 park_limit: options.park_limit,
             },
+            copy: options.copy.clone(),
         });
     }
     supervisor::Replication {

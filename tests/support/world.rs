@@ -16,8 +16,8 @@ use dynamirror::lease::{self, Leases, Row};
 use dynamirror::replica::parked::Parked;
 use dynamirror::shard::{Position, SequenceNumber};
 use dynamirror::stream;
-use dynamirror::supervisor::Start;
 use dynamirror::supervisor::status::Status;
+use dynamirror::supervisor::{FirstCopy, Start};
 use tokio::runtime::Runtime;
 
 use super::shape::Shape;
@@ -55,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) guard: Option<Guard>,
     /// Keys that may be parked.
     pub(crate) park_limit: usize,
+    /// How what the source holds already gets into the replicas.
+    pub(crate) copy: FirstCopy,
     /// The time of day that workers see.
     pub(crate) clock: Clock,
     /// What heartbeats are written.
@@ -125,6 +127,7 @@ impl Default for Options {
             attempt_timeout: Duration::from_secs(2),
             guard: None,
             park_limit: 100,
+            copy: FirstCopy::OnDemand,
             clock: Clock::System,
             heartbeats: Heartbeats::Off,
         }

@@ -32,6 +32,7 @@ impl Running {
 
     /// People want something else.
     pub(super) async fn obey(&mut self) {
+        self.permit_copies();
         self.obey_rest().await;
         self.advance();
     }

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::super::desired::ABSENT_LISTINGS;
 use super::super::plan::Standing;
-use super::{CONTROL_CALLS, Running, start};
+use super::{CONTROL_CALLS, Running, copying, start};
 use crate::dynamo::Table;
 use crate::fault::{Fault, Stage, advice};
 use crate::lease::{self, Row, State};
@@ -183,7 +183,11 @@ impl Running {
     /// Remembers that the replicas were started, once every shard has a row of theirs. Says whether all are remembered.
     pub(super) async fn register(&mut self) -> bool {
         for replica in self.replicas.new.clone() {
-            match start::register(&self.setup, &replica).await {
+            let remembered = async {
+                copying::ask(&self.setup, &replica).await?;
+                start::register(&self.setup, &replica).await
+            };
+            match remembered.await {
                 Ok(()) => self.registered(&replica),
                 Err(error) => {
                     warn!(%error, replica, "new replica cannot be remembered");

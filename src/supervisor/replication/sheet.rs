@@ -65,6 +65,7 @@ impl Running {
         let now_unix_ms = self.setup.clock.unix_ms();
         let shards = self.count_shards();
         self.permit_retries(&shards);
+        self.permit_copies();
         let gaps = self.gaps();
         let oldest_poll_unix_ms = self.oldest_poll_unix_ms();
         self.move_watermarks();

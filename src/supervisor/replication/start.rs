@@ -184,7 +184,7 @@ async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tas
     for replica in &setup.config.replicas {
         let (inbox, receiver) = mpsc::unbounded_channel();
         let (reloads, asked) = mpsc::unbounded_channel();
-        let gauges = Arc::new(Gauges::default());
+        let (gauges, window) = (Arc::new(Gauges::default()), Window::default());
         let retries = Fence::closed();
         let (name, table) = (&setup.config.name, &setup.config.source.table);
         let writer = Writer::build(replica::Parts {
@@ -201,7 +201,7 @@ async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tas
                 })
             },
             gauges: Arc::clone(&gauges),
-            window: Window::default(),
+            window: window.clone(),
             clock: setup.clock,
             metrics: setup.metrics.replica(name, table, &replica.name),
         });
@@ -217,6 +217,7 @@ async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tas
             gauges,
             retries,
             stream,
+            window,
         });
     }
     Ok((channels, writers))

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod coordinator;
+mod copying;
 mod desired;
 mod fleet;
 mod isolation;
@@ -32,6 +33,7 @@ struct World {
     /// Names of the replicas' tables; each replica is called like its table.
     replicas: Vec<String>,
     buffer_bytes: usize,
+    copy: FirstCopy,
 }
 
 /// A worker that runs. Dropping it is its sudden death.
@@ -58,6 +60,7 @@ impl World {
             start: Start::TrimHorizon,
             replicas: vec!["us".to_owned()],
             buffer_bytes: 8 << 20,
+            copy: FirstCopy::Never,
         }
     }
 
@@ -76,6 +79,7 @@ impl World {
                 guard: None,
                 park_limit: 10,
             },
+            copy: self.copy.clone(),
         };
         let source = Source {
             table: "source".to_owned(),

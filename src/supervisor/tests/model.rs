@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -26,6 +27,8 @@ pub(super) struct Model {
 struct State {
     shards: BTreeMap<ShardId, Held>,
     hidden: BTreeSet<ShardId>,
+    /// What the table holds, by key, each with the key's hash.
+    items: BTreeMap<Vec<u8>, (u64, Item)>,
     sequence: u64,
     generation: u32,
     /// Who read which record, in order.
@@ -50,6 +53,26 @@ struct Held {
 /// Records in one page: small, so that a shard has several.
 const PAGE: usize = 10;
 
+/// Items in one page of a scan.
+const SCANNED: usize = 3;
+
+/// How long the answer to a scan takes: long enough for much to be written meanwhile.
+const SCAN_TAKES: Duration = Duration::from_millis(300);
+
+impl State {
+    fn record(&mut self, kind: Kind, key: Key, image: Option<Item>, created_unix_ms: i64) -> Record {
+        self.sequence += 1;
+        let sequence = (1_000 + self.sequence).to_string().parse().expect("a number");
+        Record { kind, key, sequence, created_unix_ms, image, by_ttl: false }
+    }
+
+    fn append(&mut self, shard: &str, record: Record) {
+        let held = self.shards.get_mut(&shard.into()).expect("a shard of the model");
+        assert!(!held.closed, "a closed shard was written to");
+        held.records.push(record);
+    }
+}
+
 impl Model {
     pub(super) fn new(shards: &[&str]) -> Arc<Self> {
         let model = Self::default();
@@ -71,21 +94,35 @@ impl Model {
         self.push(shard, self::key(key), Item::from_json(Bytes::from(item)), created_unix_ms);
     }
 
+    /// Writes one version of a key, which the stream never shows: it was there before.
+    pub(super) fn had(&self, key: &str, version: u64) {
+        let item = format!(r#"{{"k":{{"S":"{key}"}},"v":{{"N":"{version}"}}}}"#);
+        let key = self::key(key);
+        let entry = (key.hash64(), Item::from_json(Bytes::from(item)));
+        self.state().items.insert(key.as_bytes().to_vec(), entry);
+    }
+
+    /// What the table holds of a key, as text.
+    pub(super) fn item(&self, key: &str) -> Option<String> {
+        let key = self::key(key);
+        self.state().items.get(key.as_bytes()).map(|(_, item)| format!("{item:?}"))
+    }
+
+    /// Removes a key, as the next record of `shard`.
+    pub(super) fn remove(&self, shard: &str, key: &str, created_unix_ms: i64) {
+        let mut state = self.state();
+        let key = self::key(key);
+        state.items.remove(key.as_bytes());
+        let record = state.record(Kind::Remove, key, None, created_unix_ms);
+        state.append(shard, record);
+    }
+
     /// Writes an item, as the next record of `shard`.
     pub(super) fn push(&self, shard: &str, key: Key, item: Item, created_unix_ms: i64) {
         let mut state = self.state();
-        state.sequence += 1;
-        let record = Record {
-            kind: Kind::Modify,
-            key,
-            sequence: (1_000 + state.sequence).to_string().parse().expect("a number"),
-            created_unix_ms,
-            image: Some(item),
-            by_ttl: false,
-        };
-        let held = state.shards.get_mut(&shard.into()).expect("a shard of the model");
-        assert!(!held.closed, "a closed shard was written to");
-        held.records.push(record);
+        state.items.insert(key.as_bytes().to_vec(), (key.hash64(), item.clone()));
+        let record = state.record(Kind::Modify, key, Some(item), created_unix_ms);
+        state.append(shard, record);
     }
 
     /// A shard without a parent is there from now on.
@@ -277,8 +314,23 @@ impl Tables for Model {
         unreachable!("records carry their items")
     }
 
-    fn scan<'a>(&'a self, _table: &'a str, _scan: Scan<'a>) -> Future<'a, Scanned> {
-        unreachable!("a source is not scanned")
+    fn scan<'a>(&'a self, _table: &'a str, scan: Scan<'a>) -> Future<'a, Scanned> {
+        let state = self.state();
+        let after = scan.after.map(|after| after.as_bytes().to_vec());
+        let wanted = |(key, (hash, _)): &(&Vec<u8>, &(u64, Item))| {
+            hash % u64::from(scan.segments) == u64::from(scan.segment)
+                && after.as_ref().is_none_or(|after| *key > after)
+        };
+        let mut found = state.items.iter().filter(wanted);
+        let page: Vec<_> = found.by_ref().take(SCANNED).collect();
+        let last = page.last().filter(|_| found.next().is_some());
+        let next = last.map(|(key, _)| Item::from_json(Bytes::from((*key).clone())));
+        let items: Vec<_> = page.into_iter().map(|(_, (_, item))| item.clone()).collect();
+        let scanned = Scanned { bytes: 100 * items.len(), items, next, consumed_units: 1.0 };
+        Box::pin(async move {
+            tokio::time::sleep(SCAN_TAKES).await;
+            Ok(scanned)
+        })
     }
 
     fn put<'a>(
