@@ -19,7 +19,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | shell | [`cli`] [`http`] [`config`] [`demo`] |
-//! | programs | [`supervisor`] |
+//! | programs | [`supervisor`] [`schema`] |
 //! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
 //! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`task`] [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`]; `mutation`: deliberate bugs, in tests alone |
@@ -48,6 +48,7 @@ mod mutation;
 pub mod record;
 pub mod replica;
 pub mod route;
+pub mod schema;
 pub mod shard;
 pub mod stream;
 pub mod supervisor;

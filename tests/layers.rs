@@ -58,6 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // Programs.
+    ("schema", &["backoff", "dynamo", "fault"]),
     (
         "supervisor",
         &[
@@ -77,6 +78,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "record",
             "replica",
             "route",
+            "schema",
             "shard",
             "stream",
             "task",

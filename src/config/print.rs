@@ -154,6 +154,15 @@ impl Page {
         self.text("guard", replica.guard.as_str());
         self.text("guard_attribute", &replica.guard_attribute);
         self.plain("park_limit", replica.park_limit);
+        self.plain("create", replica.create);
+        self.plain("schema_warm_throughput", replica.schema.warm_throughput);
+        self.plain("schema_resource_policy", replica.schema.resource_policy);
+        self.plain("schema_kinesis", replica.schema.kinesis);
+        for key in &replica.schema.kms_keys {
+            self.header("[[replications.replicas.schema_kms_keys]]");
+            self.text("source", &key.source);
+            self.text("replica", &key.replica);
+        }
     }
 }
 

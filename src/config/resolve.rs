@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::relation;
 use super::schema::{ROOT, Table};
 use super::settings::{
-    Config, Control, Endpoint, Heartbeat, Http, Lease, Log, Poll, Replica, Source, Worker,
+    Config, Control, Endpoint, Heartbeat, Http, KmsKey, Lease, Log, Poll, Replica, Schema, Source, Worker,
 };
 use super::value::{self, Refusal};
 
@@ -88,7 +88,7 @@ impl Reader<'_> {
 
     fn control(&mut self, node: &Node<'_>) -> Option<Control> {
         let table = self.text(node, "table");
-        let create = self.read(node, "create", |_, text| value::flag(text));
+        let create = self.flag(node, "create");
         let endpoint = self.endpoint(node, table.as_deref());
         Some(Control { table: table?, endpoint: endpoint?, create: create? })
     }
@@ -182,6 +182,8 @@ impl Reader<'_> {
         let guard = self.read(node, "guard", |_, text| value::guard(text));
         let guard_attribute = self.text(node, "guard_attribute");
         let park_limit = self.integer(node, "park_limit");
+        let create = self.flag(node, "create");
+        let schema = self.schema(node);
         let build = || {
             Some(Replica {
                 name: name.clone()?,
@@ -193,9 +195,34 @@ impl Reader<'_> {
                 guard: guard?,
                 guard_attribute: guard_attribute?,
                 park_limit: park_limit?,
+                create: create?,
+                schema: schema?,
             })
         };
         ReplicaDraft { replica: build(), name }
+    }
+
+    fn schema(&mut self, node: &Node<'_>) -> Option<Schema> {
+        let warm_throughput = self.flag(node, "schema_warm_throughput");
+        let resource_policy = self.flag(node, "schema_resource_policy");
+        let kinesis = self.flag(node, "schema_kinesis");
+        let keys = node.elements("schema_kms_keys");
+        let keys: Vec<_> = keys.iter().map(|node| self.kms_key(node)).collect();
+        Some(Schema {
+            warm_throughput: warm_throughput?,
+            resource_policy: resource_policy?,
+            kinesis: kinesis?,
+            kms_keys: keys.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn kms_key(&mut self, node: &Node<'_>) -> Option<KmsKey> {
+        if self.is_gap(node) {
+            return None;
+        }
+        let source = self.text(node, "source");
+        let replica = self.text(node, "replica");
+        Some(KmsKey { source: source?, replica: replica? })
     }
 
     /// The endpoint of a table that lives in `node`; `table` is its name or ARN.
@@ -227,6 +254,10 @@ impl Reader<'_> {
 
     fn text(&mut self, node: &Node<'_>, name: &str) -> Option<String> {
         self.read(node, name, value::text)
+    }
+
+    fn flag(&mut self, node: &Node<'_>, name: &str) -> Option<bool> {
+        self.read(node, name, |_, text| value::flag(text))
     }
 
     fn duration(&mut self, node: &Node<'_>, name: &str) -> Option<std::time::Duration> {

@@ -219,6 +219,7 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
             guard: None,
             park_limit: 1000,
         },
+        schema: None,
     }
 }
 

@@ -136,8 +136,7 @@ impl SdkSchemas {
             Service::Scaling => {
                 let empty = || Output::erase(DescribeScalableTargetsOutput::builder().build());
                 let target = format!("AnyScaleFrontendService.{name}");
-                let exchange =
-                    Exchange::send_as("application/x-amz-json-1.1", target, bytes_of(body), empty);
+                let exchange = Exchange::send_as("application/x-amz-json-1.1", target, bytes_of(body), empty);
                 let call = self.scaling.describe_scalable_targets();
                 let call = pin!(call.service_namespace(ServiceNamespace::Dynamodb).send());
                 self.scaling_caller.raw(name, self.limits.read, exchange, call).await?

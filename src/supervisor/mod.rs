@@ -47,6 +47,7 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::dynamo::{Streams, Tables};
 use crate::lease;
+use crate::schema;
 use crate::stream;
 use crate::telemetry;
 
@@ -114,4 +115,6 @@ pub struct Replica {
     pub buffer_bytes: usize,
     /// How it is written to.
     pub writer: crate::replica::Config,
+    /// What it takes to make its table like its source's; `None` where nobody is to look.
+    pub schema: Option<schema::Pair>,
 }

@@ -198,6 +198,7 @@ impl Fleet {
                     park_limit: limits.park_limit,
                     guard: None,
                 },
+                schema: None,
             });
             supervisor::Replication {
                 name: plan.name.clone(),

@@ -184,6 +184,7 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
                 guard: options.guard.clone(),
                 park_limit: options.park_limit,
             },
+            schema: None,
         });
     }
     supervisor::Replication {

@@ -71,6 +71,7 @@ impl World {
                 guard: None,
                 park_limit: 10,
             },
+            schema: None,
         };
         let source = Source {
             table: "source".to_owned(),
