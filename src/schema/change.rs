@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::aspect::{Aspect, Dimension};
+use super::aspect::{Aspect, Dimension, Group};
 use super::identity::{STREAM_ARN, TABLE_ARN};
 use super::plan::{Call, Remedy};
 use super::schema::{Schema, list};
@@ -46,6 +46,10 @@ impl<'a> Context<'a> {
     ) -> (Remedy, Option<Call>) {
         if let Some(remedy) = refusal(aspect, want, have) {
             return (remedy, None);
+        }
+        let is_capacity = matches!(aspect, Aspect::Throughput | Aspect::IndexThroughput(_));
+        if is_capacity && have.is_some() && self.wanted.unknown.contains(&Group::Scaling) {
+            return (Remedy::Left("nobody knows whether auto scaling sets it at the source"), None);
         }
         let nothing = Value::Null;
         let call = self.call(aspect, want.unwrap_or(&nothing), have);
@@ -187,7 +191,8 @@ fn refusal(aspect: &Aspect, want: Option<&Value>, have: Option<&Value>) -> Optio
         (Aspect::LocalIndex(_), Some(_), None) => {
             Remedy::Immutable("a local secondary index can only be made together with the table")
         }
-        (Aspect::LocalIndex(_) | Aspect::GlobalIndex(_) | Aspect::VectorIndex(_), Some(_), Some(_)) => INDEX,
+        (Aspect::LocalIndex(_), ..) => Remedy::Immutable("a local secondary index cannot be changed"),
+        (Aspect::GlobalIndex(_) | Aspect::VectorIndex(_), Some(_), Some(_)) => INDEX,
         (Aspect::Stream, Some(_), Some(_)) => Remedy::Immutable(
             "what a stream carries cannot be changed while it is on: switch it off by hand, then apply again",
         ),
