@@ -13,6 +13,7 @@ mod outages;
 mod parked;
 mod process;
 mod replicate;
+mod schema;
 mod shards;
 mod soak;
 mod starts;
