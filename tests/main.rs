@@ -13,7 +13,7 @@ mod outages;
 mod parked;
 mod process;
 mod replicate;
-mod schema;
+mod schemas;
 mod shards;
 mod soak;
 mod starts;

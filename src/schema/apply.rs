@@ -9,7 +9,7 @@ use super::Error;
 use super::description::{is_lack, is_optional};
 use super::identity::Identity;
 use super::plan::{Call, Plan};
-use super::schema::list;
+use super::shape::list;
 use crate::backoff::Backoff;
 use crate::dynamo::{self, Operation, Schemas};
 use crate::fault::Fault;

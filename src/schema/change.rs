@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::aspect::{Aspect, Dimension, Group};
 use super::identity::{STREAM_ARN, TABLE_ARN};
 use super::plan::{Call, Remedy};
-use super::schema::{Schema, list};
+use super::shape::{Shape, list};
 use crate::dynamo::Operation;
 
 const ONLY_THERE: Remedy = Remedy::Left("only the replica has it");
@@ -18,8 +18,8 @@ const INDEX: Remedy = Remedy::Immutable(
 /// A replica in the course of being changed.
 pub(super) struct Context<'a> {
     table: &'a str,
-    wanted: &'a Schema,
-    found: &'a Schema,
+    wanted: &'a Shape,
+    found: &'a Shape,
     /// Key attributes that the replica's table and indexes use, with those that are being made.
     used: BTreeSet<String>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Context<'a> {
 // === impl Context ===
 
 impl<'a> Context<'a> {
-    pub(super) fn new(table: &'a str, wanted: &'a Schema, found: &'a Schema) -> Self {
+    pub(super) fn new(table: &'a str, wanted: &'a Shape, found: &'a Shape) -> Self {
         let used = found.aspects.iter().flat_map(|(aspect, value)| match aspect {
             Aspect::Key => key_attributes(value),
             Aspect::LocalIndex(_) | Aspect::GlobalIndex(_) => key_attributes(&value["KeySchema"]),
@@ -204,7 +204,7 @@ fn refusal(aspect: &Aspect, want: Option<&Value>, have: Option<&Value>) -> Optio
 }
 
 /// Whether a setting that differs is another setting's matter.
-pub(super) fn is_covered(aspect: &Aspect, wanted: &Schema, found: &Schema) -> bool {
+pub(super) fn is_covered(aspect: &Aspect, wanted: &Shape, found: &Shape) -> bool {
     let (want, have) = (wanted.get(aspect), found.get(aspect));
     let is_same_billing = wanted.is_provisioned() == found.is_provisioned();
     if let Some(index) = aspect.global_index().filter(|_| !matches!(aspect, Aspect::GlobalIndex(_))) {
@@ -272,7 +272,7 @@ pub(super) fn join_tags(calls: &mut Vec<Call>) {
 }
 
 /// A global secondary index as a request has it.
-pub(super) fn global_index(wanted: &Schema, name: &str, shape: &Value) -> Value {
+pub(super) fn global_index(wanted: &Shape, name: &str, shape: &Value) -> Value {
     let mut index = named(name, shape);
     for (member, aspect) in [
         ("ProvisionedThroughput", Aspect::IndexThroughput(name.to_owned())),

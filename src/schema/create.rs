@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::aspect::Aspect;
 use super::change::{self, Context};
 use super::plan::Call;
-use super::schema::Schema;
+use super::shape::Shape;
 use crate::dynamo::Operation;
 
 /// `CreateTable` with all that it takes, then the rest in order.
-pub(super) fn calls(wanted: &Schema, table: &str) -> Vec<Call> {
+pub(super) fn calls(wanted: &Shape, table: &str) -> Vec<Call> {
     let mut calls = vec![Call { operation: Operation::CreateTable, body: body(wanted, table) }];
     // What is created has all that `CreateTable` sets; the rest is changed as at any other table.
     let mut created = wanted.clone();
@@ -45,7 +45,7 @@ const fn is_created(aspect: &Aspect) -> bool {
     )
 }
 
-fn body(wanted: &Schema, table: &str) -> Value {
+fn body(wanted: &Shape, table: &str) -> Value {
     let mut body = Map::new();
     let mut set = |member: &str, value: Option<Value>| {
         if let Some(value) = value {

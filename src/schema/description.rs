@@ -75,7 +75,7 @@ pub(super) fn is_lack(error: &CallError) -> bool {
     match error.fault {
         Fault::Protocol => true,
         Fault::Invalid => {
-            error.code.as_deref() == Some("UnknownOperationException")
+            matches!(error.code.as_deref(), Some("UnknownOperationException" | "InvalidAction"))
                 || message.contains("not supported")
                 || message.contains("unknown operation")
                 || message.contains("not implemented")

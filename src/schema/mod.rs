@@ -2,9 +2,9 @@
 //! makes them.
 //!
 //! ```text
-//!  source  ── Description ── Schema ──┐ (mapped by Settings)
+//!  source  ── Description ── Shape ──┐ (mapped by Settings)
 //!                                     ├── Plan ── calls ──> apply ──> replica
-//!  replica ── Description ── Schema ──┘    ├── differences (drift)
+//!  replica ── Description ── Shape ──┘    ├── differences (drift)
 //!                                          └── recorded, not applied, with the reason
 //! ```
 //!
@@ -27,7 +27,7 @@ mod description;
 mod identity;
 mod plan;
 mod recorded;
-mod schema;
+mod shape;
 #[cfg(test)]
 mod tests;
 

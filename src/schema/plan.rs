@@ -11,7 +11,7 @@ use super::change::{self, Context};
 use super::create;
 use super::description::{Description, Part};
 use super::recorded::{self, Recorded};
-use super::schema::Schema;
+use super::shape::Shape;
 use crate::dynamo::Operation;
 
 /// What it takes to make a replica's table like its source.
@@ -110,8 +110,8 @@ impl Plan {
         self.differences.is_empty()
     }
 
-    fn compare(&mut self, wanted: &Schema, replica: &Description, settings: &Settings) {
-        let mut found = Schema::of(replica);
+    fn compare(&mut self, wanted: &Shape, replica: &Description, settings: &Settings) {
+        let mut found = Shape::of(replica);
         restrict(&mut found, settings);
         leave_to_scaling(wanted, &mut found);
         let table = self.table.clone();
@@ -142,7 +142,7 @@ impl Plan {
     }
 
     /// Whether one of the sides does not tell. What the source does not tell is recorded already.
-    fn is_unknown(&mut self, of: &Aspect, wanted: &Schema, found: &Schema, replica: &Description) -> bool {
+    fn is_unknown(&mut self, of: &Aspect, wanted: &Shape, found: &Shape, replica: &Description) -> bool {
         let group = of.group();
         if wanted.unknown.contains(&group) {
             return true;
@@ -178,8 +178,8 @@ fn why_unknown(replica: &Description, group: Group) -> &str {
 }
 
 /// The source's settings as the replica is to have them.
-fn wanted(source: &Description, settings: &Settings, recorded: &mut Vec<Recorded>) -> Schema {
-    let mut wanted = Schema::of(source);
+fn wanted(source: &Description, settings: &Settings, recorded: &mut Vec<Recorded>) -> Shape {
+    let mut wanted = Shape::of(source);
     restrict(&mut wanted, settings);
     if let Some(Value::Object(encryption)) = wanted.aspects.get_mut(&Aspect::Encryption) {
         let key = encryption.remove("KMSMasterKeyId");
@@ -207,7 +207,7 @@ fn wanted(source: &Description, settings: &Settings, recorded: &mut Vec<Recorded
 }
 
 /// Leaves out what is not carried over, at both sides, so that it is no difference either.
-fn restrict(schema: &mut Schema, settings: &Settings) {
+fn restrict(schema: &mut Shape, settings: &Settings) {
     schema.aspects.retain(|aspect, value| match aspect {
         Aspect::Warm | Aspect::IndexWarm(_) => settings.warm_throughput,
         Aspect::Policy | Aspect::StreamPolicy => settings.resource_policy,
@@ -219,7 +219,7 @@ fn restrict(schema: &mut Schema, settings: &Settings) {
 }
 
 /// A capacity that is scaled begins at its lower bound: what it is at the source is of the moment.
-fn begin_at_least(wanted: &mut Schema) {
+fn begin_at_least(wanted: &mut Shape) {
     let bounds: Vec<_> = scaled(wanted).map(|(at, bounds)| (at.clone(), bounds.clone())).collect();
     for (at, bounds) in bounds {
         let Some((aspect, member)) = capacity(&at) else { continue };
@@ -232,7 +232,7 @@ fn begin_at_least(wanted: &mut Schema) {
 }
 
 /// What auto scaling sets at the replica is right whatever it is.
-fn leave_to_scaling(wanted: &Schema, found: &mut Schema) {
+fn leave_to_scaling(wanted: &Shape, found: &mut Shape) {
     for (at, _) in scaled(wanted) {
         let Some((aspect, member)) = capacity(at) else { continue };
         if let (Some(units), Some(want)) = (found.aspects.get_mut(&aspect), wanted.get(&aspect)) {
@@ -241,7 +241,7 @@ fn leave_to_scaling(wanted: &Schema, found: &mut Schema) {
     }
 }
 
-fn scaled(schema: &Schema) -> impl Iterator<Item = (&Dimension, &Value)> {
+fn scaled(schema: &Shape) -> impl Iterator<Item = (&Dimension, &Value)> {
     schema.aspects.iter().filter_map(|(aspect, bounds)| match aspect {
         Aspect::Scaled(at) => Some((at, bounds)),
         _ => None,

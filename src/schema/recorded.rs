@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Settings;
 use super::description::{Description, Part};
-use super::schema::list;
+use super::shape::list;
 
 /// Something that is known of the source table and not applied to the replica.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Map, Value, json};
 
-use super::super::schema::list;
+use super::super::shape::list;
 use crate::dynamo::{Error, Future, Operation, Schemas};
 use crate::fault::Fault;
 

@@ -10,7 +10,7 @@ use super::identity::Identity;
 
 /// The settings of a table. What names the table itself is neutral, so two tables' settings can be compared.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Schema {
+pub(super) struct Shape {
     pub(super) aspects: BTreeMap<Aspect, Value>,
     /// Of these nothing is known.
     pub(super) unknown: BTreeSet<Group>,
@@ -18,15 +18,15 @@ pub(super) struct Schema {
     pub(super) revisions: [Option<String>; 2],
 }
 
-// === impl Schema ===
+// === impl Shape ===
 
-impl Schema {
+impl Shape {
     /// That of a described table.
     pub(super) fn of(description: &Description) -> Self {
         let identity = Identity::of(&description.table);
-        let mut schema = Self { aspects: BTreeMap::new(), unknown: BTreeSet::new(), revisions: [None, None] };
-        schema.table(&description.table);
-        schema.indexes(&description.table);
+        let mut shape = Self { aspects: BTreeMap::new(), unknown: BTreeSet::new(), revisions: [None, None] };
+        shape.table(&description.table);
+        shape.indexes(&description.table);
         let Description {
             tags,
             time_to_live,
@@ -49,11 +49,11 @@ impl Schema {
             (Group::Scaling, scaling, Self::scaling),
         ] {
             match part.known() {
-                Some(value) => read(&mut schema, value, &identity),
-                None => drop(schema.unknown.insert(group)),
+                Some(value) => read(&mut shape, value, &identity),
+                None => drop(shape.unknown.insert(group)),
             }
         }
-        schema
+        shape
     }
 
     pub(super) fn get(&self, aspect: &Aspect) -> Option<&Value> {
