@@ -136,7 +136,7 @@ pub(super) fn over(shared: &SdkConfig, endpoint: &Endpoint) -> Client {
 }
 
 /// Whether this is an address of AWS, which then belongs to DynamoDB alone; other servers have all services at one.
-fn is_of_one_service(url: &str) -> bool {
+pub(super) fn is_of_one_service(url: &str) -> bool {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = host.split(['/', ':']).next().unwrap_or_default();
     host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws")

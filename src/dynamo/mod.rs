@@ -13,6 +13,8 @@ mod classify;
 pub mod client;
 mod control_plane;
 #[cfg(test)]
+mod control_plane_tests;
+#[cfg(test)]
 mod deadline_tests;
 mod error;
 mod guard;

@@ -112,3 +112,19 @@ fn two_workers_create_a_missing_replica_and_replicate_to_it() {
         assert_eq!(worker.code(), Some(0));
     }
 }
+
+#[test]
+fn a_worker_tells_in_how_many_settings_a_replica_differs() {
+    let town = Town::with_tables();
+    let config = town.config("", "");
+    at(&config, &["init"]).expect(0);
+    // The replica has no stream.
+    let differs = at(&config, &["schema", "diff", "orders"]).expect(1);
+    assert_eq!(differs.stdout.matches("the source has").count(), 1, "{differs:#?}");
+    let mut worker = Daemon::start(name(&config));
+    let address = worker.address();
+    let series = r#"dynamirror_schema_drift{replica="west",replication="orders",table="Orders"} 1"#;
+    until("the drift", || Daemon::metrics(address).contains(series).then_some(()));
+    worker.terminate();
+    assert_eq!(worker.code(), Some(0));
+}
