@@ -76,7 +76,7 @@ pub(super) fn is_lack(error: &CallError) -> bool {
         Fault::Protocol => true,
         Fault::Invalid => {
             matches!(error.code.as_deref(), Some("UnknownOperationException" | "InvalidAction"))
-                || message.contains("not supported")
+                || message.contains("not currently supported")
                 || message.contains("unknown operation")
                 || message.contains("not implemented")
         }

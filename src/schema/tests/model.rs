@@ -1,5 +1,7 @@
 //! A control plane in memory, as strict as the service where its strictness has broken copies before.
 
+mod beside;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
@@ -304,125 +306,6 @@ impl Table {
         }
         self.set_common(body);
         self.check(operation)
-    }
-
-    fn beside(&mut self, operation: Operation, body: &Value) -> Result<Value, Error> {
-        let resource = body["ResourceArn"].as_str().unwrap_or_default().to_owned();
-        Ok(match operation {
-            Operation::ListTagsOfResource => {
-                // One to a page.
-                let at: usize = body["NextToken"].as_str().map_or(0, |at| at.parse().expect("a number"));
-                let tag = |(name, value): (&String, &Value)| json!({ "Key": name, "Value": value });
-                let page: Vec<_> = self.tags.iter().skip(at).take(1).map(tag).collect();
-                let more = at + 1 < self.tags.len();
-                json!({ "Tags": page, "NextToken": more.then(|| (at + 1).to_string()) })
-            }
-            Operation::TagResource => {
-                for tag in list(&body["Tags"]) {
-                    let name = tag["Key"].as_str().expect("a key").to_owned();
-                    self.tags.insert(name, tag["Value"].clone());
-                }
-                json!({})
-            }
-            Operation::DescribeTimeToLive => {
-                let told = match &self.time_to_live {
-                    Some(attribute) => json!({ "TimeToLiveStatus": "ENABLED", "AttributeName": attribute }),
-                    None => json!({ "TimeToLiveStatus": "DISABLED" }),
-                };
-                json!({ "TimeToLiveDescription": told })
-            }
-            Operation::UpdateTimeToLive => {
-                self.time_to_live = Some(body["TimeToLiveSpecification"]["AttributeName"].clone());
-                json!({})
-            }
-            Operation::DescribeContinuousBackups => {
-                let told = match &self.recovery {
-                    Some(days) => {
-                        json!({ "PointInTimeRecoveryStatus": "ENABLED", "RecoveryPeriodInDays": days })
-                    }
-                    None => json!({ "PointInTimeRecoveryStatus": "DISABLED" }),
-                };
-                json!({ "ContinuousBackupsDescription": { "PointInTimeRecoveryDescription": told } })
-            }
-            Operation::UpdateContinuousBackups => {
-                let days = &body["PointInTimeRecoverySpecification"]["RecoveryPeriodInDays"];
-                self.recovery = Some(days.clone());
-                json!({})
-            }
-            Operation::DescribeKinesisStreamingDestination => {
-                let told = |(arn, precision): (&String, &Value)| {
-                    json!({
-                        "StreamArn": arn,
-                        "DestinationStatus": "ACTIVE",
-                        "ApproximateCreationDateTimePrecision": precision,
-                    })
-                };
-                json!({ "KinesisDataStreamDestinations": self.kinesis.iter().map(told).collect::<Vec<_>>() })
-            }
-            Operation::EnableKinesisStreamingDestination => {
-                let configuration = &body["EnableKinesisStreamingConfiguration"];
-                let precision = configuration["ApproximateCreationDateTimePrecision"].clone();
-                self.kinesis.insert(body["StreamArn"].as_str().expect("an ARN").to_owned(), precision);
-                json!({})
-            }
-            Operation::DescribeContributorInsights => {
-                let index = body["IndexName"].as_str().unwrap_or_default();
-                let mut told = json!({ "ContributorInsightsStatus": "DISABLED" });
-                if let Some(mode) = self.insights.get(index) {
-                    told = json!({ "ContributorInsightsStatus": "ENABLED", "ContributorInsightsMode": mode });
-                }
-                if !index.is_empty() {
-                    told["IndexName"] = index.into();
-                }
-                told
-            }
-            Operation::UpdateContributorInsights => {
-                let index = body["IndexName"].as_str().unwrap_or_default().to_owned();
-                self.insights.insert(index, body["ContributorInsightsMode"].clone());
-                json!({})
-            }
-            Operation::GetResourcePolicy => match self.policies.get(&resource) {
-                Some(policy) => json!({ "Policy": policy, "RevisionId": "7" }),
-                None => {
-                    let code = "PolicyNotFoundException";
-                    return Err(failure(operation, Fault::Invalid, code, "no policy"));
-                }
-            },
-            Operation::PutResourcePolicy => {
-                self.policies.insert(resource, body["Policy"].clone());
-                json!({})
-            }
-            _ => self.scale(operation, body),
-        })
-    }
-
-    fn scale(&mut self, operation: Operation, body: &Value) -> Value {
-        let (member, writes) = match operation {
-            Operation::RegisterScalableTarget => ("ScalableTargets", true),
-            Operation::PutScalingPolicy => ("ScalingPolicies", true),
-            Operation::PutScheduledAction => ("ScheduledActions", true),
-            Operation::DescribeScalableTargets => ("ScalableTargets", false),
-            Operation::DescribeScalingPolicies => ("ScalingPolicies", false),
-            Operation::DescribeScheduledActions => ("ScheduledActions", false),
-            _ => unreachable!("{operation:?} is answered elsewhere"),
-        };
-        let all = self.scaling.entry(member).or_default();
-        if writes {
-            let part = |member: &str| body[member].as_str().unwrap_or_default().to_owned();
-            let key = [
-                part("ResourceId"),
-                part("ScalableDimension"),
-                part("PolicyName"),
-                part("ScheduledActionName"),
-            ];
-            all.insert(key.join("|"), body.clone());
-            return json!({});
-        }
-        let wanted = |found: &&Value| match body["ResourceId"].as_str() {
-            Some(resource) => found["ResourceId"] == resource,
-            None => list(&body["ResourceIds"]).contains(&found["ResourceId"]),
-        };
-        json!({ member: all.values().filter(wanted).collect::<Vec<_>>() })
     }
 }
 
