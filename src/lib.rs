@@ -19,7 +19,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | shell | [`cli`] [`http`] [`config`] [`demo`] |
-//! | programs | [`supervisor`] [`copy`] |
+//! | programs | [`supervisor`] [`copy`] [`schema`] |
 //! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
 //! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`capacity`] [`task`] [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`]; `mutation`: deliberate bugs, in tests alone |
@@ -50,6 +50,7 @@ mod mutation;
 pub mod record;
 pub mod replica;
 pub mod route;
+pub mod schema;
 pub mod shard;
 pub mod stream;
 pub mod supervisor;

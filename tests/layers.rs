@@ -59,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // Programs.
+    ("schema", &["backoff", "dynamo", "fault"]),
     (
         "copy",
         &[
@@ -99,6 +100,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "record",
             "replica",
             "route",
+            "schema",
             "shard",
             "stream",
             "task",

@@ -13,6 +13,7 @@ mod outages;
 mod parked;
 mod process;
 mod replicate;
+mod schemas;
 mod shards;
 mod soak;
 mod starts;

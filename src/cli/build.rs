@@ -10,7 +10,7 @@ use crate::config::{self, Config, HeartbeatMode};
 use crate::control::Control;
 use crate::dynamo::Guard;
 use crate::telemetry::Metrics;
-use crate::{lease, replica, stream, supervisor};
+use crate::{lease, replica, schema, stream, supervisor};
 
 /// The longest part of the grace that is kept for the last checkpoints, which are written when the writes are done
 /// or given up.
@@ -80,7 +80,7 @@ async fn replication(
     let streams = connections.streams_client(source, limits).await;
     let mut replicas = Vec::with_capacity(settings.replicas.len());
     for replica in &settings.replicas {
-        replicas.push(self::replica(replica, connections).await);
+        replicas.push(self::replica(replica, source, connections).await);
     }
     supervisor::Replication {
         name: settings.name.clone(),
@@ -96,7 +96,11 @@ async fn replication(
     }
 }
 
-async fn replica(settings: &config::Replica, connections: &mut Connections) -> supervisor::Replica {
+async fn replica(
+    settings: &config::Replica,
+    source: &config::Source,
+    connections: &mut Connections,
+) -> supervisor::Replica {
     let limits = Limits::daemon(settings.attempt_timeout);
     let client = connections.client(&settings.endpoint, limits).await;
     supervisor::Replica {
@@ -108,6 +112,30 @@ async fn replica(settings: &config::Replica, connections: &mut Connections) -> s
             config::CopyMode::Off => supervisor::FirstCopy::OnDemand,
             config::CopyMode::Auto => supervisor::FirstCopy::Auto(super::copy::configured(&settings.copy)),
         },
+        schema: Some(schema(source, settings, Limits::daemon(Limits::COMMAND.write), connections).await),
+    }
+}
+
+/// What it takes to make the table of a replica like its source's.
+pub(super) async fn schema(
+    source: &config::Source,
+    replica: &config::Replica,
+    limits: Limits,
+    connections: &mut Connections,
+) -> schema::Pair {
+    let keys = replica.schema.kms_keys.iter();
+    schema::Pair {
+        source: Arc::new(connections.client(&source.endpoint, limits).await.schemas()),
+        source_table: source.table.clone(),
+        replica: Arc::new(connections.client(&replica.endpoint, limits).await.schemas()),
+        replica_table: replica.table.clone(),
+        settings: schema::Settings {
+            warm_throughput: replica.schema.warm_throughput,
+            resource_policy: replica.schema.resource_policy,
+            kinesis: replica.schema.kinesis,
+            kms_keys: keys.map(|key| (key.source.clone(), key.replica.clone())).collect(),
+        },
+        create: replica.create,
     }
 }
 
@@ -152,6 +180,7 @@ async fn heartbeat_replication(
                 park_limit: 0,
             },
             copy: supervisor::FirstCopy::Never,
+            schema: None,
         });
     }
     supervisor::Replication {

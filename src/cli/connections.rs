@@ -92,9 +92,13 @@ fn target(endpoint: &config::Endpoint, limits: Limits, session_name: &str) -> dy
 /// Counts every call.
 fn counting(metrics: &Metrics, region: &str) -> dynamo::Observer {
     let of = |service: &'static str| metrics.calls(service, region);
-    let (streams, tables): (Calls, Calls) = (of("streams"), of("dynamodb"));
+    let [streams, tables, scaling]: [Calls; 3] = ["streams", "dynamodb", "application-autoscaling"].map(of);
     Arc::new(move |call: Call| {
-        let calls = if call.service == "streams" { &streams } else { &tables };
+        let calls = match call.service {
+            "streams" => &streams,
+            "application-autoscaling" => &scaling,
+            _ => &tables,
+        };
         let outcome = call.fault.map_or(Outcome::Ok, Outcome::from);
         calls.record(call.operation, outcome, call.elapsed);
     })

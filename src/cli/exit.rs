@@ -9,7 +9,7 @@ use super::advice::advice;
 use crate::fault::{Fault, Stage};
 use crate::replica::parked;
 use crate::telemetry::{self, logs};
-use crate::{config, control, dynamo, http, supervisor};
+use crate::{config, control, dynamo, http, schema, supervisor};
 
 /// An exit code. Those from 65 on are those of `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,9 @@ pub enum Failure {
     /// The control table cannot be used.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// A table cannot be described or made.
+    #[error(transparent)]
+    Schema(#[from] schema::Error),
     /// Parked changes cannot be used.
     #[error(transparent)]
     Parked(#[from] parked::Error),
@@ -198,6 +201,9 @@ impl Failure {
             }
             Self::Parked(parked::Error::Control(error)) => Code::of_control(error),
             Self::Parked(parked::Error::Key { .. } | parked::Error::Payload { .. }) => Code::Data,
+            Self::Schema(schema::Error::Call { source, .. }) => Code::of_fault(source.fault),
+            Self::Schema(schema::Error::NoSource(_)) => Code::Config,
+            Self::Schema(schema::Error::NotReady { .. }) => Code::Temporary,
             Self::Metrics(_) => Code::Bug,
             Self::Call { source, .. } => Code::of_fault(source.fault),
             // The reader has seen enough, as `head` has.
@@ -224,6 +230,7 @@ impl Failure {
     fn advice(&self) -> Option<String> {
         let control = match self {
             Self::Call { advice, .. } => return Some(advice.clone()),
+            Self::Schema(schema::Error::Call { source, .. }) => return Some(advice(source, Stage::Discover)),
             Self::Control(error) | Self::Supervisor(supervisor::Error::Control(error)) => error,
             Self::Parked(parked::Error::Control(error)) => error,
             _ => return None,

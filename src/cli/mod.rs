@@ -32,6 +32,7 @@ mod output;
 mod place;
 mod print_config;
 mod run;
+mod schema;
 mod signals;
 mod status;
 
@@ -77,6 +78,8 @@ enum Command {
     Status(status::Args),
     /// Ask a worker on this host whether it makes progress.
     Healthcheck(healthcheck::Args),
+    /// Make the tables of replicas like their sources: plan, apply, diff.
+    Schema(schema::Args),
     /// Stop writing to a replica, or to all of a replication, until it is resumed.
     Pause(desired::pause::Args),
     /// Let what was paused go on where it stopped.
@@ -126,6 +129,7 @@ fn dispatch(command: Command) -> Result<Code, Failure> {
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Pause(args) => desired::pause::run(&args, desired::pause::Verb::Pause),
         Command::Resume(args) => desired::pause::run(&args, desired::pause::Verb::Resume),
         Command::Seek(args) => desired::seek::run(&args),

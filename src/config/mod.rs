@@ -33,8 +33,8 @@ pub use print::{effective, example, reference};
 pub use problem::{EXIT_CODE, Errors, Excerpt, Place, Problem};
 pub use relation::warnings;
 pub use settings::{
-    Config, Control, CopyMode, Endpoint, FirstCopy, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log,
-    LogFormat, Poll, Replica, Replication, Source, Start, Worker,
+    Config, Control, CopyMode, Endpoint, FirstCopy, Guard, Heartbeat, HeartbeatMode, Http, KmsKey, Lease,
+    Log, LogFormat, Poll, Replica, Replication, Schema, Source, Start, Worker,
 };
 
 /// Reads the files and resolves the configuration; see [`parse`].

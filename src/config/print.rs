@@ -161,6 +161,15 @@ impl Page {
         self.plain("copy_consistent", replica.copy.consistent);
         self.text("copy_window", &duration(replica.copy.window));
         self.plain("copy_reconcile", replica.copy.reconcile);
+        self.plain("create", replica.create);
+        self.plain("schema_warm_throughput", replica.schema.warm_throughput);
+        self.plain("schema_resource_policy", replica.schema.resource_policy);
+        self.plain("schema_kinesis", replica.schema.kinesis);
+        for key in &replica.schema.kms_keys {
+            self.header("[[replications.replicas.schema_kms_keys]]");
+            self.text("source", &key.source);
+            self.text("replica", &key.replica);
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use super::problem::Problem;
 use super::relation;
 use super::schema::{ROOT, Table};
 use super::settings::{
-    Config, Control, Endpoint, FirstCopy, Heartbeat, Http, Lease, Log, Poll, Replica, Source, Worker,
+    Config, Control, Endpoint, FirstCopy, Heartbeat, Http, KmsKey, Lease, Log, Poll, Replica, Schema, Source,
+    Worker,
 };
 use super::value::{self, Refusal};
 
@@ -88,7 +89,7 @@ impl Reader<'_> {
 
     fn control(&mut self, node: &Node<'_>) -> Option<Control> {
         let table = self.text(node, "table");
-        let create = self.read(node, "create", |_, text| value::flag(text));
+        let create = self.flag(node, "create");
         let endpoint = self.endpoint(node, table.as_deref());
         Some(Control { table: table?, endpoint: endpoint?, create: create? })
     }
@@ -183,6 +184,8 @@ impl Reader<'_> {
         let guard_attribute = self.text(node, "guard_attribute");
         let park_limit = self.integer(node, "park_limit");
         let copy = self.copy(node);
+        let create = self.flag(node, "create");
+        let schema = self.schema(node);
         let build = || {
             Some(Replica {
                 name: name.clone()?,
@@ -195,6 +198,8 @@ impl Reader<'_> {
                 guard_attribute: guard_attribute?,
                 park_limit: park_limit?,
                 copy: copy?,
+                create: create?,
+                schema: schema?,
             })
         };
         ReplicaDraft { replica: build(), name }
@@ -214,6 +219,29 @@ impl Reader<'_> {
             window: window?,
             reconcile: reconcile?,
         })
+    }
+
+    fn schema(&mut self, node: &Node<'_>) -> Option<Schema> {
+        let warm_throughput = self.flag(node, "schema_warm_throughput");
+        let resource_policy = self.flag(node, "schema_resource_policy");
+        let kinesis = self.flag(node, "schema_kinesis");
+        let keys = node.elements("schema_kms_keys");
+        let keys: Vec<_> = keys.iter().map(|node| self.kms_key(node)).collect();
+        Some(Schema {
+            warm_throughput: warm_throughput?,
+            resource_policy: resource_policy?,
+            kinesis: kinesis?,
+            kms_keys: keys.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn kms_key(&mut self, node: &Node<'_>) -> Option<KmsKey> {
+        if self.is_gap(node) {
+            return None;
+        }
+        let source = self.text(node, "source");
+        let replica = self.text(node, "replica");
+        Some(KmsKey { source: source?, replica: replica? })
     }
 
     /// The endpoint of a table that lives in `node`; `table` is its name or ARN.
@@ -245,6 +273,10 @@ impl Reader<'_> {
 
     fn text(&mut self, node: &Node<'_>, name: &str) -> Option<String> {
         self.read(node, name, value::text)
+    }
+
+    fn flag(&mut self, node: &Node<'_>, name: &str) -> Option<bool> {
+        self.read(node, name, |_, text| value::flag(text))
     }
 
     fn duration(&mut self, node: &Node<'_>, name: &str) -> Option<std::time::Duration> {

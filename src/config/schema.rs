@@ -391,5 +391,48 @@ static REPLICA: Table = Table {
             Preset::Flag(FirstCopy::DEFAULT_RECONCILE),
             "copy to a replica that holds items already: they are replaced, and those that the source does not have are deleted",
         ),
+        value(
+            "create",
+            Kind::Flag,
+            Preset::Flag(Replica::DEFAULT_CREATE),
+            "create the table like its source at start when it is missing; otherwise `dynamirror schema apply` does",
+        ),
+        value(
+            "schema_warm_throughput",
+            Kind::Flag,
+            Preset::Flag(false),
+            "whether a table that is made like its source gets its warm throughput, which is paid for",
+        ),
+        value(
+            "schema_resource_policy",
+            Kind::Flag,
+            Preset::Flag(false),
+            "whether it gets the policies of the source and its stream, with its own ARNs in them; they give access",
+        ),
+        value(
+            "schema_kinesis",
+            Kind::Flag,
+            Preset::Flag(false),
+            "whether its changes go to Kinesis streams of the same names in its own account and region",
+        ),
+        list("schema_kms_keys", &KMS_KEY),
+    ],
+};
+
+static KMS_KEY: Table = Table {
+    doc: "an encryption key of the source and the replica's instead; without one it is the replica's own aws/dynamodb",
+    entries: &[
+        value(
+            "source",
+            Kind::Text,
+            Preset::Required("arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"),
+            "ARN of the source's key",
+        ),
+        value(
+            "replica",
+            Kind::Text,
+            Preset::Required("arn:aws:kms:us-east-1:123456789012:key/66666666-7777-8888-9999-000000000000"),
+            "ARN, ID or alias of the key in the replica's account and region",
+        ),
     ],
 };

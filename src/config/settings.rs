@@ -309,6 +309,10 @@ pub struct Replica {
     pub park_limit: u64,
     /// How the items that the source holds already get into it.
     pub copy: FirstCopy,
+    /// Whether a missing table is created like its source when replication starts.
+    pub create: bool,
+    /// What its table gets of the source's settings.
+    pub schema: Schema,
 }
 
 /// The first copy of a replica.
@@ -363,6 +367,28 @@ impl CopyMode {
     }
 }
 
+/// What a replica's table gets of its source's settings beyond those that neither cost nor give access.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schema {
+    /// Warm throughput, which is paid for.
+    pub warm_throughput: bool,
+    /// Policies of the table and its stream.
+    pub resource_policy: bool,
+    /// Kinesis streams that get its changes.
+    pub kinesis: bool,
+    /// Encryption keys of the source with those that take their places.
+    pub kms_keys: Vec<KmsKey>,
+}
+
+/// An encryption key of a source and the replica's instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KmsKey {
+    /// The ARN of the source's key.
+    pub source: String,
+    /// The ARN, the ID or an alias of the replica's.
+    pub replica: String,
+}
+
 /// What keeps a replay from replacing a newer state of an item by an older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
@@ -386,6 +412,8 @@ impl Guard {
 }
 
 impl Replica {
+    /// A daemon in production should not need the right to create tables; `schema apply` does it once.
+    pub const DEFAULT_CREATE: bool = false;
     /// A name that no application has chosen for itself.
     pub const DEFAULT_GUARD_ATTRIBUTE: &str = "dynamirror:sequence";
     /// Thirty full GetRecords pages: seconds of a busy table, and ten replicas still fit a small container.

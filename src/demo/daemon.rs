@@ -220,6 +220,7 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
             park_limit: 1000,
         },
         copy: supervisor::FirstCopy::OnDemand,
+        schema: None,
     }
 }
 

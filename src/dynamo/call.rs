@@ -20,7 +20,7 @@ use crate::fault::Fault;
 /// A call that has ended, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    /// `streams` or `dynamodb`.
+    /// `streams`, `dynamodb` or `application-autoscaling`.
     pub service: &'static str,
     /// The API operation, such as `BatchWriteItem`.
     pub operation: &'static str,

@@ -17,6 +17,7 @@ use aws_sdk_dynamodb::config::{
 };
 
 use super::call::{Caller, Observer};
+use super::control_plane::SdkSchemas;
 use super::raw::Hook;
 use super::streams::SdkStreams;
 use super::tables::SdkTables;
@@ -62,9 +63,11 @@ pub struct AccessKey {
 pub struct Client {
     streams: aws_sdk_dynamodbstreams::Client,
     tables: aws_sdk_dynamodb::Client,
+    scaling: aws_sdk_applicationautoscaling::Client,
     limits: Limits,
     streams_address: Arc<str>,
     tables_address: Arc<str>,
+    scaling_address: Arc<str>,
     observer: Option<ObserverSlot>,
 }
 
@@ -105,21 +108,38 @@ pub(super) fn over(shared: &SdkConfig, endpoint: &Endpoint) -> Client {
         .interceptor(Hook::new());
     let mut tables = aws_sdk_dynamodb::config::Builder::from(shared)
         .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts.clone())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .interceptor(Hook::new());
+    let mut scaling = aws_sdk_applicationautoscaling::config::Builder::from(shared)
+        .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .interceptor(Hook::new());
     if let Some(url) = &endpoint.endpoint_url {
         streams = streams.endpoint_url(url);
         tables = tables.endpoint_url(url);
+        if !is_of_one_service(url) {
+            scaling = scaling.endpoint_url(url);
+        }
     }
     Client {
         streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
         tables: aws_sdk_dynamodb::Client::from_conf(tables.build()),
+        scaling: aws_sdk_applicationautoscaling::Client::from_conf(scaling.build()),
         limits: Limits { write: endpoint.attempt_timeout, read: endpoint.read_timeout },
         streams_address: endpoint.address("streams.dynamodb"),
         tables_address: endpoint.address("dynamodb"),
+        scaling_address: endpoint.address("application-autoscaling"),
         observer: None,
     }
+}
+
+/// Whether this is an address of AWS, which then belongs to DynamoDB alone; other servers have all services at one.
+pub(super) fn is_of_one_service(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws")
 }
 
 async fn shared_config(endpoint: &Endpoint) -> SdkConfig {
@@ -197,6 +217,17 @@ impl Client {
     pub fn tables(&self) -> SdkTables {
         let caller = self.caller("dynamodb", &self.tables_address);
         SdkTables::new(self.tables.clone(), caller, self.limits)
+    }
+
+    /// Asks about and changes tables themselves.
+    pub fn schemas(&self) -> SdkSchemas {
+        SdkSchemas {
+            tables: self.tables.clone(),
+            scaling: self.scaling.clone(),
+            tables_caller: self.caller("dynamodb", &self.tables_address),
+            scaling_caller: self.caller("application-autoscaling", &self.scaling_address),
+            limits: self.limits,
+        }
     }
 
     fn caller(&self, service: &'static str, address: &Arc<str>) -> Caller {

@@ -1,7 +1,8 @@
-//! The one door to DynamoDB: what a replicator asks of it, as two small traits, and the AWS SDK behind them.
+//! The one door to DynamoDB: what a replicator asks of it, as three small traits, and the AWS SDK behind them.
 //!
-//! [`Streams`] reads changes, [`Tables`] does everything else. Two kinds of implementers exist: the SDK clients
-//! (`client`, `streams`, `tables`) and models in tests. The documentation of the methods states the semantics
+//! [`Streams`] reads changes, [`Schemas`] asks about and changes tables themselves in the service's own JSON, [`Tables`]
+//! does everything else. Two kinds of implementers exist: the SDK clients
+//! (`client`, `streams`, `tables`, `control_plane`) and models in tests. The documentation of the methods states the semantics
 //! that both keep: what is ordered, what may happen twice, and what an error proves. Nothing here retries;
 //! whoever calls owns the retry, because a retry hidden in a client can land after a newer write.
 
@@ -10,6 +11,9 @@ mod batch;
 mod call;
 mod classify;
 pub mod client;
+mod control_plane;
+#[cfg(test)]
+mod control_plane_tests;
 #[cfg(test)]
 mod deadline_tests;
 mod error;
@@ -43,6 +47,7 @@ use crate::shard::{Position, Shard, ShardId};
 
 pub use call::{Call, Observer, until};
 pub use client::{AccessKey, Client, Endpoint, connect};
+pub use control_plane::{Operation, Schemas, SdkSchemas, Service};
 pub use error::{Error, ThrottleReason};
 pub use guard::{Guard, Guarded};
 pub use streams::SdkStreams;

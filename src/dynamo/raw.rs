@@ -22,6 +22,7 @@
 //! `tcp_retries2`; lower them where partitions are long and leases short). The SDK's connector offers no way to set
 //! `TCP_USER_TIMEOUT`. A [`Guard`](super::Guard) makes such writes harmless.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
@@ -60,9 +61,13 @@ pub(super) struct Exchange {
 
 /// A request that is sent as it stands.
 struct Request {
-    target: &'static str,
+    target: Cow<'static, str>,
+    content_type: &'static str,
     body: Bytes,
 }
+
+/// The content type of DynamoDB's requests.
+const JSON_1_0: &str = "application/x-amz-json-1.0";
 
 /// What became of an exchange.
 pub(super) struct Exchanged<T> {
@@ -107,9 +112,19 @@ impl Exchange {
     }
 
     /// `body` is sent to the operation `target`, whatever the typed input is; the answer's body is kept.
-    pub(super) fn send(target: &'static str, body: Vec<u8>, empty: fn() -> Output) -> Self {
-        let body = body.into();
-        Self { request: Cell::new(Some(Request { target, body })), ..Self::keep(empty) }
+    pub(super) fn send(target: impl Into<Cow<'static, str>>, body: Vec<u8>, empty: fn() -> Output) -> Self {
+        Self::send_as(JSON_1_0, target, body, empty)
+    }
+
+    /// As [`Self::send`] to a service that speaks another version of the protocol.
+    pub(super) fn send_as(
+        content_type: &'static str,
+        target: impl Into<Cow<'static, str>>,
+        body: Vec<u8>,
+        empty: fn() -> Output,
+    ) -> Self {
+        let (target, body) = (target.into(), body.into());
+        Self { request: Cell::new(Some(Request { target, content_type, body })), ..Self::keep(empty) }
     }
 
     /// Awaits `call`, the future of one SDK call, with this exchange at hand. Its request is not sent after `deadline`;
@@ -228,12 +243,12 @@ impl Body for InTime {
 impl SerializeRequest for SendBytes {
     fn serialize_input(&self, _: Input, _: &mut ConfigBag) -> Result<HttpRequest, BoxError> {
         let request = EXCHANGE.try_with(|exchange| exchange.request.take())?;
-        let Request { target, body } = request.ok_or("the body was sent before")?;
+        let Request { target, content_type, body } = request.ok_or("the body was sent before")?;
         let length = body.len().to_string();
         let mut request = HttpRequest::new(SdkBody::from(body));
         request.set_method("POST")?;
         let headers = request.headers_mut();
-        headers.try_insert("content-type", "application/x-amz-json-1.0")?;
+        headers.try_insert("content-type", content_type)?;
         headers.try_insert("x-amz-target", target)?;
         headers.try_insert("content-length", length)?;
         Ok(request)

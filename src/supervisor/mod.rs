@@ -51,6 +51,7 @@ use crate::control::Control;
 use crate::copy;
 use crate::dynamo::{Streams, Tables};
 use crate::lease;
+use crate::schema;
 use crate::stream;
 use crate::telemetry;
 
@@ -121,6 +122,8 @@ pub struct Replica {
     pub writer: crate::replica::Config,
     /// How what the source holds already gets into it.
     pub copy: FirstCopy,
+    /// What it takes to make its table like its source's; `None` where nobody is to look.
+    pub schema: Option<schema::Pair>,
 }
 
 /// How the items that a source holds already get into a replica.

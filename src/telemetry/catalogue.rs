@@ -84,6 +84,8 @@ catalogue! {
         "From sending a heartbeat to the source to reading it back from the replica, which is tried once a second.";
     HEARTBEATS_LOST = Kind::Counter, "dynamirror_heartbeats_lost_total", ["replication", "table", "replica"],
         "Heartbeats that were not in the replica within five intervals. Alarm when it grows.";
+    SCHEMA_DRIFT = Kind::Gauge, "dynamirror_schema_drift", ["replication", "table", "replica"],
+        "Settings in which the replica's table differs from its source: see `dynamirror schema diff`. From the coordinator, every hour, and every five minutes while it is not 0. Absent until known.";
 
     // Reading.
     OLDEST_POLL = Kind::Gauge, "dynamirror_reader_oldest_poll_timestamp_seconds", ["replication", "table"],

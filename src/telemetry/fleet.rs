@@ -67,6 +67,7 @@ struct Told {
     /// By replication, table and replica.
     applied_through_unix_ms: BTreeMap<[String; 3], i64>,
     heartbeat_applied_unix_ms: BTreeMap<[String; 3], i64>,
+    schema_drift: BTreeMap<[String; 3], u64>,
 }
 
 // === impl FleetShards ===
@@ -106,6 +107,16 @@ impl Leading {
         match unix_ms {
             Some(unix_ms) => drop(told.applied_through_unix_ms.insert(route, unix_ms)),
             None => drop(told.applied_through_unix_ms.remove(&route)),
+        }
+    }
+
+    /// In so many settings the replica's table differs from its source; `None` when that is not known.
+    pub fn set_schema_drift(&self, replication: &str, table: &str, replica: &str, settings: Option<u64>) {
+        let route = [replication, table, replica].map(str::to_owned);
+        let mut told = self.fleet.told();
+        match settings {
+            Some(settings) => drop(told.schema_drift.insert(route, settings)),
+            None => drop(told.schema_drift.remove(&route)),
         }
     }
 
@@ -166,6 +177,7 @@ impl Fleet {
             names::FLEET_SHARDS,
             names::HEARTBEAT_WRITTEN,
             names::HEARTBEAT_APPLIED,
+            names::SCHEMA_DRIFT,
         ])?;
         Ok(Self { clock, leads: Arc::default(), descriptions, told: Arc::default() })
     }
@@ -206,6 +218,10 @@ impl Collector for Fleet {
             family(
                 &names::HEARTBEAT_APPLIED,
                 labelled(&told.heartbeat_applied_unix_ms).map(|(labels, at)| (labels, seconds(*at))),
+            ),
+            family(
+                &names::SCHEMA_DRIFT,
+                labelled(&told.schema_drift).map(|(labels, count)| (labels, *count as f64)),
             ),
         ]
     }

@@ -43,6 +43,7 @@ fn lead(metrics: &Metrics, now_unix_ms: i64) -> Leading {
     let leading = metrics.lead();
     leading.set_shards("orders", "Orders", FleetShards { unowned: 2, ..FleetShards::default() });
     leading.set_applied_through("orders", "Orders", "eu", Some(now_unix_ms - 2_500));
+    leading.set_schema_drift("orders", "Orders", "eu", Some(2));
     leading.heartbeat_written("orders", "Orders", now_unix_ms);
     let heartbeats = leading.heartbeats("orders", "Orders", "eu");
     heartbeats.set_applied(now_unix_ms - 1_000);

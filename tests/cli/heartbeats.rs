@@ -26,22 +26,13 @@ fn init_creates_their_tables_and_a_worker_shows_that_they_arrive() {
     let mut daemon = Daemon::start(name(&config));
     let address = daemon.address();
     until("a heartbeat in the replica", || {
-        let page = metrics(address);
+        let page = Daemon::metrics(address);
         let line = page.lines().find(|line| line.starts_with("dynamirror_heartbeat_last_applied"))?;
         assert!(line.contains("replication=\"#heartbeat/us-east-1-"), "{line}");
         Some(())
     });
     daemon.terminate();
     assert_eq!(daemon.code(), Some(0));
-}
-
-fn metrics(address: std::net::SocketAddr) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    text
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod heartbeats;
 mod offline;
 mod online;
 pub(crate) mod program;
+mod schema;
 mod town;

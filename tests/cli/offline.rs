@@ -35,6 +35,7 @@ fn no_command_is_wrong_usage_and_help_is_not() {
         "pause",
         "resume",
         "seek",
+        "schema",
     ] {
         let help = run(&[command, "--help"]).expect(0);
         assert!(help.stdout.contains(&format!("Usage: dynamirror {command}")), "{help:#?}");

@@ -1,6 +1,6 @@
 //! The built program as a child process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -165,6 +165,16 @@ impl Daemon {
         until("the end", || child.try_wait().expect("it is our child")).code()
     }
 
+    /// What it tells a scraper.
+    pub(crate) fn metrics(address: SocketAddr) -> String {
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        text
+    }
+
     /// Whether `path` answers with 200.
     pub(crate) fn answers(address: SocketAddr, path: &str) -> bool {
         dynamirror::http::probe::probe(address, path, Duration::from_secs(2)).is_ok()
@@ -186,7 +196,6 @@ impl Drop for Daemon {
 
 /// A file that holds `text`, gone when dropped.
 pub(crate) fn file(text: &str) -> tempfile::TempPath {
-    use std::io::Write;
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
     file.write_all(text.as_bytes()).expect("written");
     file.into_temp_path()

@@ -57,9 +57,14 @@ impl Town {
         let town = Self::empty();
         town.create_source_without_stream();
         town.create_replica();
-        let enabled = town.runtime.block_on(town.source.tables().enable_stream("Orders"));
-        enabled.expect("it has a stream");
+        town.enable_stream();
         town
+    }
+
+    /// Switches the source's stream on.
+    pub(super) fn enable_stream(&self) {
+        let enabled = self.runtime.block_on(self.source.tables().enable_stream("Orders"));
+        enabled.expect("it has a stream");
     }
 
     /// Creates the source table.
@@ -184,6 +189,11 @@ attempt_timeout = "1s"
     /// Whether a table is in the source's region.
     pub(super) fn has_table(&self, table: &str) -> bool {
         self.runtime.block_on(self.source_tables().describe(table)).is_ok()
+    }
+
+    /// Whether a table is in the replica's region.
+    pub(super) fn replica_has_table(&self, table: &str) -> bool {
+        self.runtime.block_on(self.replica.tables().describe(table)).is_ok()
     }
 
     fn control(&self) -> Control {

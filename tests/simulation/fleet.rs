@@ -226,6 +226,7 @@ impl Fleet {
                     guard: None,
                 },
                 copy: supervisor::FirstCopy::Never,
+                schema: None,
             });
             supervisor::Replication {
                 name: plan.name.clone(),

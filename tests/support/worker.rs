@@ -186,6 +186,7 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
                 park_limit: options.park_limit,
             },
             copy: options.copy.clone(),
+            schema: None,
         });
     }
     supervisor::Replication {

@@ -146,8 +146,12 @@ impl<'a> Replication<'a> {
         let table = match described {
             Ok(table) if table.usable => table,
             Ok(_) => return Found::failed("is not active", "wait until it is", Code::Temporary),
+            Err(error) if error.fault == Fault::Missing && settings.create => {
+                return Found::ok("is not there; it is created like its source at the start");
+            }
             Err(error) if error.fault == Fault::Missing => {
-                let advice = "create it with the source's key, or check its name, region and account";
+                let advice = "create it with the source's key (`dynamirror schema apply` does), or check its name, \
+                              region and account";
                 return Found::wrong(error.to_string(), advice);
             }
             Err(error) => return Found::call(&error, Stage::Discover),

@@ -61,18 +61,30 @@ fn replica(number: usize) -> impl Strategy<Value = Replica> {
     let attempt_timeout = duration(*Replica::ATTEMPT_TIMEOUT.start()..=Duration::from_millis(400));
     let sizes = (Replica::BUFFER_BYTES, Replica::BATCHES_IN_FLIGHT, Replica::PARK_LIMIT);
     let guard = (proptest::sample::select(&Guard::ALL[..]), "[A-Za-z0-9._:-]{1,40}");
-    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout, guard, copy()).prop_map(
-        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout, guard, copy)| Replica {
-            name: format!("{name}{number}"),
-            table: format!("replica-{number}"),
+    let made = (any::<bool>(), schema(), copy());
+    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout, guard, made).prop_map(
+        move |(
+            name,
             endpoint,
-            buffer_bytes: NonZeroU64::new(buffer).expect("within the range"),
-            batches_in_flight: NonZeroUsize::new(batches as usize).expect("within the range"),
+            (buffer, batches, park_limit),
             attempt_timeout,
-            guard: guard.0,
-            guard_attribute: guard.1,
-            park_limit,
-            copy,
+            guard,
+            (create, schema, copy),
+        )| {
+            Replica {
+                name: format!("{name}{number}"),
+                table: format!("replica-{number}"),
+                endpoint,
+                buffer_bytes: NonZeroU64::new(buffer).expect("within the range"),
+                batches_in_flight: NonZeroUsize::new(batches as usize).expect("within the range"),
+                attempt_timeout,
+                guard: guard.0,
+                guard_attribute: guard.1,
+                park_limit,
+                create,
+                schema,
+                copy,
+            }
         },
     )
 }
@@ -88,6 +100,18 @@ fn copy() -> impl Strategy<Value = FirstCopy> {
             consistent,
             window,
             reconcile,
+        },
+    )
+}
+
+fn schema() -> impl Strategy<Value = Schema> {
+    let key = ("[!-~]{1,40}", "[!-~]{1,40}").prop_map(|(source, replica)| KmsKey { source, replica });
+    (any::<[bool; 3]>(), prop::collection::vec(key, 0..3)).prop_map(
+        |([warm_throughput, resource_policy, kinesis], kms_keys)| Schema {
+            warm_throughput,
+            resource_policy,
+            kinesis,
+            kms_keys,
         },
     )
 }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!  lease (a post) ── taken ──> office ───┬── every 10 s: rows ──> view ──> watermark, unowned shards
-//!    ^                                   └── heartbeats, one task per source
+//!    ^                                   ├── every hour: tables ──> schema drift
+//!    │                                   └── heartbeats, one task per source
 //!    └── looked at once a second by everybody else; released in a drain, or left to run out
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! - A watermark comes from the rows alone, so a shard that nobody reads freezes it.
 
 mod office;
+mod schema;
 mod view;
 
 use std::convert::Infallible;
@@ -116,7 +118,8 @@ impl Duties<'_> {
     async fn run(&self, office: &Office) -> Infallible {
         let (fleet, worker, clock) = (self.config.control.table(), &self.config.worker, self.config.clock);
         let beats = self.routes.iter().map(|route| heartbeat::beat(route, fleet, worker, clock, office));
-        let (never, _) = join(self.watch(office), join_all(beats)).await;
+        let watches = join(self.watch(office), schema::watch(&self.config.replications, office));
+        let ((never, _), _) = join(watches, join_all(beats)).await;
         never
     }
 

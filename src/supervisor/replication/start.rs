@@ -3,21 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, info_span, warn};
+use tracing::{error, info, info_span, warn};
 
 use super::Setup;
 use crate::budget::Budget;
 use crate::control;
 use crate::dynamo::{self, Condition, RowKey, StreamArn};
-use crate::fault::{Stage, advice};
+use crate::fault::{Fault, Stage, advice};
 use crate::item::Value;
 use crate::lane::{Lot, Window};
 use crate::lease::{Fence, Leases, Row};
 use crate::mutation::{self, Mutation};
 use crate::replica::parked::{self, Parked};
 use crate::replica::{self, Gauges, Writer};
+use crate::schema;
 use crate::shard::ShardId;
 use crate::stream::Source;
 use crate::supervisor::feed::Channel;
@@ -78,6 +80,7 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
     let table = described
         .map_err(|source| Failure::Source { table: config.source.table.clone(), source: Box::new(source) })?;
     let stream = table.stream.clone().ok_or_else(|| Failure::NoStream(config.source.table.clone()))?;
+    join_all(config.replicas.iter().map(create_replica)).await;
     for replica in &config.replicas {
         check_replica(replica, &table.key).await?;
     }
@@ -102,6 +105,36 @@ pub(super) async fn start(setup: &Setup) -> Result<Started, Failure> {
     };
     let rows = rows.into_iter().map(|row| (row.shard.clone(), row)).collect();
     Ok(Started { leases, source, replicas, channels, writers, rows, stream_gap, others })
+}
+
+/// Creates a replica's table like its source's, where that is wanted and it is missing. What fails here does not keep
+/// changes from the other replicas: its writer tells what it meets.
+async fn create_replica(replica: &crate::supervisor::Replica) {
+    let Some(pair) = replica.schema.as_ref().filter(|pair| pair.create) else { return };
+    let described = replica.tables.describe(&pair.replica_table).await;
+    if !described.is_err_and(|error| error.fault == Fault::Missing) {
+        return;
+    }
+    let created = async {
+        let plan = pair.plan().await?;
+        // Tables are only created here: what differs in one that is there is told, and left.
+        if !plan.creates {
+            return Ok(Vec::new());
+        }
+        let mut told = |step: &str| info!(replica = replica.name, step, "creating the replica's table");
+        pair.apply(&plan, &mut told).await
+    };
+    match created.await {
+        Ok(refusals) => {
+            for refusal in refusals {
+                let (call, error) = (refusal.call.operation.name(), refusal.error);
+                warn!(replica = replica.name, call, %error, "setting of the replica's table was not accepted");
+            }
+        }
+        Err::<_, schema::Error>(error) => {
+            warn!(replica = replica.name, error = %error, "replica's table cannot be created")
+        }
+    }
 }
 
 /// A replica that cannot be described now is no reason to keep changes from the others; its writer tells what it

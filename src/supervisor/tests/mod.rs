@@ -80,6 +80,7 @@ impl World {
                 park_limit: 10,
             },
             copy: self.copy.clone(),
+            schema: None,
         };
         let source = Source {
             table: "source".to_owned(),
