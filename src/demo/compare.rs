@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::dynamo::{self, Tables};
+use crate::dynamo::{self, Scan, Tables};
 use crate::item::{self, Attributes};
 use crate::key::{self, Key};
 
@@ -84,10 +84,10 @@ pub async fn read(tables: &dyn Tables, table: &str, key: &[String]) -> Result<Ve
     let mut items = Vec::new();
     let mut after = None;
     loop {
-        let page = tables.scan(table, (0, 1), after.as_ref()).await;
+        let page = tables.scan(table, Scan { after: after.as_ref(), ..Scan::whole() }).await;
         let page =
             page.map_err(|source| Error::Scan { table: table.to_owned(), source: Box::new(source) })?;
-        for item in page.rows {
+        for item in page.items {
             let named = Key::of_item(item.as_bytes(), key)
                 .map_err(|source| Error::Key { table: table.to_owned(), source })?;
             let attributes =

@@ -97,6 +97,15 @@ pub(super) fn text(scanner: &mut Scanner<'_>) -> Result<Option<String>, Malforme
         .map_err(|source| Malformed::Text { at: range.start, source })
 }
 
+/// Takes what a call about one table tells of consumed capacity; 0 when it tells nothing.
+pub(super) fn consumed_units(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
+    if scanner.peek() == Some(b'{') {
+        return capacity_units(scanner);
+    }
+    skip(scanner)?;
+    Ok(0.0)
+}
+
 /// Takes an object that tells consumed capacity.
 pub(super) fn capacity_units(scanner: &mut Scanner<'_>) -> Result<f64, Malformed> {
     let mut units = 0.0;

@@ -127,11 +127,11 @@ impl Guard {
 pub(super) fn read_done(body: &Bytes) -> Result<Guarded, Malformed> {
     let mut consumed_units = 0.0;
     Scanner::new(body).object::<Malformed>(|name, scanner| {
-        if name == b"ConsumedCapacity" && scanner.peek() == Some(b'{') {
-            consumed_units = answer::capacity_units(scanner)?;
-            return Ok(());
+        match name {
+            b"ConsumedCapacity" => consumed_units = answer::consumed_units(scanner)?,
+            _ => answer::skip(scanner)?,
         }
-        answer::skip(scanner)
+        Ok(())
     })?;
     Ok(Guarded { is_stale: false, consumed_units })
 }

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{
-    Condition, Error, Fetched, Future, Guard, Guarded, Outcome, RowKey, Rows, Table, Tables, Written,
+    Condition, Error, Fetched, Future, Guard, Guarded, Outcome, RowKey, Rows, Scan, Scanned, Table, Tables,
+    Written,
 };
 use crate::change::{Change, Op, Order};
 use crate::fault::Fault;
@@ -218,6 +221,31 @@ impl State {
         }
     }
 
+    /// A page, always current, which costs a unit for each item.
+    fn scan(&self, table: &str, scan: Scan<'_>) -> Scanned {
+        let Scan { segment, segments, after, items_max, .. } = scan;
+        let after = after.map(|after| after.as_bytes().to_vec()).unwrap_or_default();
+        let most = items_max.map_or(usize::MAX, |most| most as usize);
+        let hash = |text: &[u8]| {
+            let text = Bytes::copy_from_slice(text);
+            Key::from_json(&text, 0..text.len()).expect("tests write keys").hash64()
+        };
+        let of_table = self.items.iter().filter(|((of, _), _)| of == table);
+        let mut rest = of_table
+            .filter(|((_, key), _)| hash(key) % u64::from(segments) == u64::from(segment) && *key > after)
+            .peekable();
+        let mut page = Scanned::default();
+        while page.items.len() < most
+            && let Some(((_, key), item)) = rest.next()
+        {
+            page.items.push(item.clone());
+            page.bytes += item.as_bytes().len();
+            page.consumed_units += 1.0;
+            page.next = rest.peek().map(|_| Item::from_json(Bytes::copy_from_slice(key)));
+        }
+        page
+    }
+
     /// One change of a batch of its own, under its condition.
     fn write_guarded(&mut self, table: &str, change: &Change, guard: &Guard) -> Result<Guarded, Error> {
         let key = (table.to_owned(), change.key.as_bytes().to_vec());
@@ -282,15 +310,8 @@ impl Tables for Memory {
         ready(Ok(Fetched { items: keys.iter().map(item).collect(), unprocessed: Vec::new() }))
     }
 
-    fn scan<'a>(
-        &'a self,
-        table: &'a str,
-        _segment: (u32, u32),
-        _after: Option<&'a Item>,
-    ) -> Future<'a, Rows> {
-        let state = self.state();
-        let rows = state.items.iter().filter(|((of, _), _)| of == table).map(|(_, item)| item.clone());
-        ready(Ok(Rows { rows: rows.collect(), next: None }))
+    fn scan<'a>(&'a self, table: &'a str, scan: Scan<'a>) -> Future<'a, Scanned> {
+        ready(Ok(self.state().scan(table, scan)))
     }
 
     fn put<'a>(

@@ -60,6 +60,9 @@ pub const WRITE_BYTES_MAX: usize = 16 * 1000 * 1000;
 /// Most keys that one [`Tables::fetch`] takes (`BatchGetItem`).
 pub const FETCH_KEYS_MAX: usize = 100;
 
+/// Most segments of a scan (`Scan`).
+pub const SEGMENTS_MAX: u32 = 1_000_000;
+
 /// Most records in one page (`GetRecords`).
 pub const PAGE_RECORDS_MAX: u32 = 1000;
 
@@ -145,8 +148,18 @@ pub struct TableStream {
     pub enabled: bool,
 }
 
+/// The key of a secondary index. An item whose attributes have other types than these is refused, one that lacks them is
+/// not in the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexKey {
+    /// The index's name.
+    pub index: String,
+    /// Its partition key attributes, then its sort key attributes.
+    pub key: Vec<KeyAttribute>,
+}
+
 /// A table as its description shows it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     /// Its full name.
     pub arn: String,
@@ -158,6 +171,44 @@ pub struct Table {
     pub stream: Option<TableStream>,
     /// Items, as the service last counted them (every six hours).
     pub items: u64,
+    /// Bytes of all items, as the service last counted them (every six hours).
+    pub bytes: u64,
+    /// The keys of its secondary indexes, global and local.
+    pub index_keys: Vec<IndexKey>,
+    /// Units per second that it is provisioned for, of reads and of writes; `None` when it is billed on demand.
+    pub provisioned: Option<(u64, u64)>,
+    /// Units per second that it is held to on demand, of reads and of writes, where somebody set them.
+    pub on_demand_max: (Option<u64>, Option<u64>),
+}
+
+/// What part of a table to read, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan<'a> {
+    /// Which segment, from 0; each item belongs to exactly one.
+    pub segment: u32,
+    /// How many segments there are, at least 1 and at most [`SEGMENTS_MAX`].
+    pub segments: u32,
+    /// Go on after this key (exclusive), as the `next` of the page before says, which was of the same segment of as many.
+    pub after: Option<&'a Item>,
+    /// Most items in the page; `None` leaves only the service's own limit (1 MB).
+    pub items_max: Option<u32>,
+    /// Whether the page shows all writes that were done before it was asked for. Otherwise it costs half, and some of
+    /// them may be missing from it; the service gives no bound for how recent they are, and usually it is a second.
+    pub consistent: bool,
+}
+
+/// One page of a scan. Its items were read one after the other: there is no moment in which the table was as the page
+/// shows it.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// Whole items, slices of the answer. May be empty although more follow.
+    pub items: Vec<Item>,
+    /// The key after which the next page starts; `None` on the last.
+    pub next: Option<Item>,
+    /// Memory that the items keep alive.
+    pub bytes: usize,
+    /// Read capacity units that were consumed; 0 where the server does not tell.
+    pub consumed_units: f64,
 }
 
 /// What became of a batch.
@@ -203,7 +254,7 @@ pub enum Outcome {
     Refused(Option<Attributes>),
 }
 
-/// Some rows of one partition in order of their sort keys, or some items of a scan.
+/// Some rows of one partition in order of their sort keys.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// The rows.
@@ -221,7 +272,7 @@ pub struct RowKey {
     pub sort: String,
 }
 
-/// Reads and writes tables. Reads are strongly consistent. A write with a fault `Unanswered` may have been
+/// Reads and writes tables. Reads are strongly consistent but for a scan that asks for less. A write with a fault `Unanswered` may have been
 /// applied, and may still be applied for as long as the service works on it.
 pub trait Tables: Send + Sync {
     /// Describes a table (a name or an ARN).
@@ -245,8 +296,8 @@ pub trait Tables: Send + Sync {
     /// Reads at most [`FETCH_KEYS_MAX`] items by their keys.
     fn fetch<'a>(&'a self, table: &'a str, keys: &'a [Key]) -> Future<'a, Fetched>;
 
-    /// Reads one page of a table's items, of segment `segment.0` of `segment.1`.
-    fn scan<'a>(&'a self, table: &'a str, segment: (u32, u32), after: Option<&'a Item>) -> Future<'a, Rows>;
+    /// Reads one page of a table's items.
+    fn scan<'a>(&'a self, table: &'a str, scan: Scan<'a>) -> Future<'a, Scanned>;
 
     /// Writes one whole row of a table of ours.
     fn put<'a>(
@@ -312,6 +363,15 @@ impl fmt::Display for StreamArn {
 impl fmt::Debug for StreamArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+// === impl Scan ===
+
+impl Scan<'_> {
+    /// The whole table, from its beginning and strongly consistent, in pages as large as the service makes them.
+    pub const fn whole() -> Self {
+        Self { segment: 0, segments: 1, after: None, items_max: None, consistent: true }
     }
 }
 

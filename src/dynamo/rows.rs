@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::answer::{self, Malformed, optional};
 use super::batch::push_text;
-use super::{Condition, RowKey, Rows};
+use super::{Condition, RowKey, Rows, Scan, Scanned};
 use crate::item::scan::Scanner;
 use crate::item::{Attributes, Item, Value};
 
@@ -32,35 +32,47 @@ pub(super) fn query_body(table: &str, partition: &str, prefix: &str, after: Opti
     push_text(&expression, &mut body);
     member("ExpressionAttributeValues", &mut body);
     body.extend_from_slice(Item::from_attributes(&values).as_bytes());
-    close_read(body, after)
+    close_read(body, after, true)
 }
 
-/// The request for one page of segment `segment.0` of `segment.1`.
-pub(super) fn scan_body(table: &str, segment: (u32, u32), after: Option<&Item>) -> Vec<u8> {
+/// The request for one page of a table's items.
+pub(super) fn scan_body(table: &str, scan: Scan<'_>) -> Vec<u8> {
     let mut body = open(table);
-    let (index, total) = segment;
-    if total > 1 {
-        body.extend_from_slice(format!(r#","Segment":{index},"TotalSegments":{total}"#).as_bytes());
+    let Scan { segment, segments, after, items_max, consistent } = scan;
+    if segments > 1 {
+        body.extend_from_slice(format!(r#","Segment":{segment},"TotalSegments":{segments}"#).as_bytes());
     }
-    close_read(body, after)
+    if let Some(items_max) = items_max {
+        body.extend_from_slice(format!(r#","Limit":{items_max}"#).as_bytes());
+    }
+    body.extend_from_slice(br#","ReturnConsumedCapacity":"TOTAL""#);
+    close_read(body, after, consistent)
 }
 
-/// The rows of a `Query` or `Scan` answer.
+/// The rows of a `Query` answer.
 pub(super) fn read_rows(body: &Bytes) -> Result<Rows, Malformed> {
-    let mut rows = None;
+    let Scanned { items, next, .. } = read_scanned(body)?;
+    Ok(Rows { rows: items, next })
+}
+
+/// The items of a `Scan` answer.
+pub(super) fn read_scanned(body: &Bytes) -> Result<Scanned, Malformed> {
+    let mut items = None;
     let mut next = None;
+    let mut consumed_units = 0.0;
     Scanner::new(body).object::<Malformed>(|name, scanner| {
         match name {
-            b"Items" => rows = Some(answer::items(body, scanner)?),
+            b"Items" => items = Some(answer::items(body, scanner)?),
             b"LastEvaluatedKey" => next = answer::item(body, scanner)?,
+            b"ConsumedCapacity" => consumed_units = answer::consumed_units(scanner)?,
             _ => answer::skip(scanner)?,
         }
         Ok(())
     })?;
     // Without this an empty object would look like the end of the table.
-    let rows = rows.ok_or(Malformed::Absent { at: 0, member: "Items" })?;
+    let items = items.ok_or(Malformed::Absent { at: 0, member: "Items" })?;
     let next = next.map(|range| Item::from_json(body.slice(range)));
-    Ok(Rows { rows, next })
+    Ok(Scanned { items, next, bytes: body.len(), consumed_units })
 }
 
 /// The row that stood in the way, from the error that a failed condition is answered with.
@@ -116,12 +128,12 @@ fn member(name: &str, body: &mut Vec<u8>) {
     body.push(b':');
 }
 
-fn close_read(mut body: Vec<u8>, after: Option<&Item>) -> Vec<u8> {
+fn close_read(mut body: Vec<u8>, after: Option<&Item>, consistent: bool) -> Vec<u8> {
     if let Some(after) = after {
         member("ExclusiveStartKey", &mut body);
         body.extend_from_slice(after.as_bytes());
     }
-    body.extend_from_slice(br#","ConsistentRead":true}"#);
+    body.extend_from_slice(format!(r#","ConsistentRead":{consistent}}}"#).as_bytes());
     body
 }
 
@@ -164,15 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn reads_are_consistent_and_go_on_where_they_stopped() {
+    fn reads_are_as_consistent_as_asked_and_go_on_where_they_stopped() {
         let after = Item::from_json(r#"{"pk":{"S":"x"}}"#.into());
         let expected = json!({
-            "TableName": "t", "Segment": 1, "TotalSegments": 4,
-            "ExclusiveStartKey": {"pk": {"S": "x"}}, "ConsistentRead": true,
+            "TableName": "t", "Segment": 1, "TotalSegments": 4, "Limit": 7,
+            "ExclusiveStartKey": {"pk": {"S": "x"}}, "ConsistentRead": false, "ReturnConsumedCapacity": "TOTAL",
         });
-        assert_eq!(parsed(&scan_body("t", (1, 4), Some(&after))), expected);
-        let expected = json!({"TableName": "t", "ConsistentRead": true});
-        assert_eq!(parsed(&scan_body("t", (0, 1), None)), expected);
+        let scan =
+            Scan { segment: 1, segments: 4, after: Some(&after), items_max: Some(7), consistent: false };
+        assert_eq!(parsed(&scan_body("t", scan)), expected);
+        let expected = json!({"TableName": "t", "ConsistentRead": true, "ReturnConsumedCapacity": "TOTAL"});
+        assert_eq!(parsed(&scan_body("t", Scan::whole())), expected);
         let body = parsed(&query_body("t", "p", "lease#", None));
         assert_eq!(body["KeyConditionExpression"], "pk = :pk AND begins_with(sk, :sk)");
         assert_eq!(body["ExpressionAttributeValues"], json!({":pk": {"S": "p"}, ":sk": {"S": "lease#"}}));
@@ -194,6 +208,19 @@ mod tests {
         for text in ["{}", r#"{"Items":null}"#, r#"{"Items":[1]}"#, "<html>"] {
             assert!(read_rows(&Bytes::from_static(text.as_bytes())).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_page_tells_what_it_cost_where_the_server_does() {
+        let told = |consumed: &str| {
+            let text = format!(r#"{{"Items":[],"ConsumedCapacity":{consumed}}}"#);
+            read_scanned(&Bytes::from(text)).expect("an answer").consumed_units
+        };
+        assert_eq!(told(r#"{"TableName":"t","CapacityUnits":128.5}"#), 128.5);
+        assert_eq!(told("null"), 0.0);
+        let silent = Bytes::from_static(br#"{"Items":[{"pk":{"S":"x"}}]}"#);
+        let page = read_scanned(&silent).expect("an answer");
+        assert_eq!((page.consumed_units, page.bytes), (0.0, silent.len()));
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
-    StreamViewType, TableDescription, TableStatus, TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, OnDemandThroughput,
+    ProvisionedThroughputDescription, ScalarAttributeType, StreamSpecification, StreamViewType,
+    TableDescription, TableStatus, TimeToLiveSpecification,
 };
 use tokio::time::Instant;
 
 use super::tables::SdkTables;
-use super::{Error, KeyAttribute, StreamArn, Table, TableStream};
+use super::{Error, IndexKey, KeyAttribute, StreamArn, Table, TableStream};
 use crate::backoff::Backoff;
 use crate::fault::Fault;
 use crate::record::View;
@@ -173,9 +174,32 @@ fn read_stream(description: &TableDescription) -> Option<TableStream> {
 fn read_table(description: TableDescription) -> Table {
     let stream = read_stream(&description);
     let usable = is_usable(&description);
-    let definitions = description.attribute_definitions.unwrap_or_default();
-    let mut schema = description.key_schema.unwrap_or_default();
+    let index_keys = read_indexes(&description);
+    let on_demand = description.on_demand_throughput.as_ref();
+    let on_demand = |max: fn(&OnDemandThroughput) -> Option<i64>| {
+        // -1 stands for no limit.
+        on_demand.and_then(max).and_then(|units| u64::try_from(units).ok())
+    };
+    Table {
+        key: read_key(&description, description.key_schema.as_deref()),
+        usable,
+        stream,
+        items: count(description.item_count),
+        bytes: count(description.table_size_bytes),
+        index_keys,
+        provisioned: description.provisioned_throughput.as_ref().and_then(read_provisioned),
+        on_demand_max: (
+            on_demand(|max| max.max_read_request_units),
+            on_demand(|max| max.max_write_request_units),
+        ),
+        arn: description.table_arn.unwrap_or_default(),
+    }
+}
+
+fn read_key(description: &TableDescription, schema: Option<&[KeySchemaElement]>) -> Vec<KeyAttribute> {
+    let mut schema: Vec<_> = schema.unwrap_or_default().iter().collect();
     schema.sort_by_key(|element| element.key_type == KeyType::Range);
+    let definitions = description.attribute_definitions.as_deref().unwrap_or_default();
     let kind = |name: &str| {
         let definition = definitions.iter().find(|definition| definition.attribute_name == name);
         definition.map_or("", |definition| definition.attribute_type.as_str())
@@ -184,11 +208,92 @@ fn read_table(description: TableDescription) -> Table {
         name: element.attribute_name.clone(),
         kind: kind(&element.attribute_name).to_owned(),
     });
-    Table {
-        key: key.collect(),
-        arn: description.table_arn.unwrap_or_default(),
-        usable,
-        stream,
-        items: u64::try_from(description.item_count.unwrap_or_default()).unwrap_or_default(),
+    key.collect()
+}
+
+fn read_indexes(description: &TableDescription) -> Vec<IndexKey> {
+    let read = |name: Option<&str>, schema: Option<&[KeySchemaElement]>| IndexKey {
+        index: name.unwrap_or_default().to_owned(),
+        key: read_key(description, schema),
+    };
+    let global = description.global_secondary_indexes.as_deref().unwrap_or_default();
+    let local = description.local_secondary_indexes.as_deref().unwrap_or_default();
+    let global = global.iter().map(|index| read(index.index_name.as_deref(), index.key_schema.as_deref()));
+    let local = local.iter().map(|index| read(index.index_name.as_deref(), index.key_schema.as_deref()));
+    global.chain(local).collect()
+}
+
+/// A table on demand is described as provisioned for 0 units.
+fn read_provisioned(throughput: &ProvisionedThroughputDescription) -> Option<(u64, u64)> {
+    let units = (count(throughput.read_capacity_units), count(throughput.write_capacity_units));
+    (units != (0, 0)).then_some(units)
+}
+
+fn count(told: Option<i64>) -> u64 {
+    told.and_then(|told| u64::try_from(told).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{GlobalSecondaryIndexDescription, LocalSecondaryIndexDescription};
+
+    use super::*;
+
+    fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
+        let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(kind);
+        attribute.build().expect("a definition")
+    }
+
+    fn key(names: &[(&str, KeyType)]) -> Vec<KeySchemaElement> {
+        names.iter().map(|(name, kind)| element(name, kind.clone()).expect("an element")).collect()
+    }
+
+    fn provisioned(units: i64) -> ProvisionedThroughputDescription {
+        ProvisionedThroughputDescription::builder()
+            .read_capacity_units(units)
+            .write_capacity_units(2 * units)
+            .build()
+    }
+
+    #[test]
+    fn a_description_tells_keys_of_indexes_and_limits() {
+        let global = GlobalSecondaryIndexDescription::builder()
+            .index_name("by-time")
+            .set_key_schema(Some(key(&[("at", KeyType::Range), ("zone", KeyType::Hash)])));
+        let local = LocalSecondaryIndexDescription::builder()
+            .index_name("by-size")
+            .set_key_schema(Some(key(&[("pk", KeyType::Hash), ("size", KeyType::Range)])));
+        let description = TableDescription::builder()
+            .attribute_definitions(attribute("pk", ScalarAttributeType::S))
+            .attribute_definitions(attribute("zone", ScalarAttributeType::B))
+            .attribute_definitions(attribute("at", ScalarAttributeType::N))
+            .attribute_definitions(attribute("size", ScalarAttributeType::N))
+            .set_key_schema(Some(key(&[("pk", KeyType::Hash)])))
+            .global_secondary_indexes(global.build())
+            .local_secondary_indexes(local.build())
+            .provisioned_throughput(provisioned(5))
+            .table_size_bytes(1 << 40)
+            .build();
+        let table = read_table(description);
+        let named = |index: &IndexKey| {
+            let key = index.key.iter().map(|part| format!("{}:{}", part.name, part.kind));
+            (index.index.clone(), key.collect::<Vec<_>>().join(" "))
+        };
+        let expected = [("by-time", "zone:B at:N"), ("by-size", "pk:S size:N")];
+        let expected = expected.map(|(index, key)| (index.to_owned(), key.to_owned()));
+        assert_eq!(table.index_keys.iter().map(named).collect::<Vec<_>>(), expected);
+        assert_eq!((table.bytes, table.provisioned), (1 << 40, Some((5, 10))));
+    }
+
+    #[test]
+    fn a_table_on_demand_is_provisioned_for_nothing() {
+        let max =
+            OnDemandThroughput::builder().max_read_request_units(-1).max_write_request_units(40).build();
+        let description = TableDescription::builder()
+            .provisioned_throughput(provisioned(0))
+            .on_demand_throughput(max)
+            .build();
+        let table = read_table(description);
+        assert_eq!((table.provisioned, table.on_demand_max), (None, (None, Some(40))));
     }
 }

@@ -142,10 +142,16 @@ async fn rows_are_written_under_conditions_and_paged() {
     assert_eq!(gone, Outcome::Refused(None));
     let mut found = 0;
     for segment in 0..3 {
-        let page = tables.scan("control", (segment, 3), None).await.expect("items");
-        found += page.rows.len();
+        let scan = Scan { segment, segments: 3, ..Scan::whole() };
+        found += tables.scan("control", scan).await.expect("items").items.len();
     }
     assert_eq!(found, 3);
+
+    let one = Scan { items_max: Some(1), consistent: false, ..Scan::whole() };
+    let first = tables.scan("control", one).await.expect("items");
+    assert_eq!((first.items.len(), first.consumed_units), (1, 0.5));
+    let rest = Scan { after: first.next.as_ref(), ..Scan::whole() };
+    assert_eq!(tables.scan("control", rest).await.expect("items").items.len(), 2);
 }
 
 #[tokio::test]
@@ -157,8 +163,8 @@ async fn one_bad_item_refuses_a_batch() {
     bad.op = Op::Put(Item::from_json(r#"{"pk":{"S":"p"}}"#.into()));
     let error = tables.write("replica", &[bad, change("b", Some(1))]).await;
     assert_eq!(error.expect_err("it is refused").fault, Fault::Invalid);
-    let page = tables.scan("replica", (0, 1), None).await.expect("items");
-    assert!(page.rows.is_empty());
+    let page = tables.scan("replica", Scan::whole()).await.expect("items");
+    assert!(page.items.is_empty());
 }
 
 #[tokio::test]

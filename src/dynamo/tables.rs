@@ -20,8 +20,8 @@ use super::call::{Caller, unreadable};
 use super::client::Limits;
 use super::raw::Exchange;
 use super::{
-    Condition, Error, Fetched, Future, Guard, Guarded, Outcome, RowKey, Rows, Table, Tables, Written, batch,
-    guard, rows, schema,
+    Condition, Error, Fetched, Future, Guard, Guarded, Outcome, RowKey, Rows, Scan, Scanned, Table, Tables,
+    Written, batch, guard, rows, schema,
 };
 use crate::change::{Change, Op};
 use crate::fault::Fault;
@@ -105,13 +105,13 @@ impl SdkTables {
         read(FETCH, batch::read_fetched(&body, keys))
     }
 
-    async fn scan_page(&self, table: &str, segment: (u32, u32), after: Option<&Item>) -> Result<Rows, Error> {
-        let body = rows::scan_body(table, segment, after);
+    async fn scan_page(&self, table: &str, scan: Scan<'_>) -> Result<Scanned, Error> {
+        let body = rows::scan_body(table, scan);
         let empty = || Output::erase(ScanOutput::builder().build());
         let exchange = Exchange::send(target!(Scan), body, empty);
         let call = pin!(self.client.scan().table_name(table).send());
         let body = self.caller.raw(SCAN, self.limits.read, exchange, call).await?;
-        read(SCAN, rows::read_rows(&body))
+        read(SCAN, rows::read_scanned(&body))
     }
 
     async fn query_page(
@@ -176,8 +176,8 @@ impl Tables for SdkTables {
         Box::pin(self.fetch_batch(table, keys))
     }
 
-    fn scan<'a>(&'a self, table: &'a str, segment: (u32, u32), after: Option<&'a Item>) -> Future<'a, Rows> {
-        Box::pin(self.scan_page(table, segment, after))
+    fn scan<'a>(&'a self, table: &'a str, scan: Scan<'a>) -> Future<'a, Scanned> {
+        Box::pin(self.scan_page(table, scan))
     }
 
     fn put<'a>(

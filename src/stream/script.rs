@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::change::Change;
 use crate::dynamo::{
     Condition, Describe, Error, Fetched, Future, Guard, Guarded, Iterator, Listing, Outcome, Page, RowKey,
-    Rows, StreamArn, Streams, Table, Tables, Written,
+    Rows, Scan, Scanned, StreamArn, Streams, Table, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -248,7 +248,7 @@ impl Tables for Script {
         unimplemented!("no reader asks for it")
     }
 
-    fn scan<'a>(&'a self, _: &'a str, _: (u32, u32), _: Option<&'a Item>) -> Future<'a, Rows> {
+    fn scan<'a>(&'a self, _: &'a str, _: Scan<'a>) -> Future<'a, Scanned> {
         unimplemented!("no reader asks for it")
     }
 

@@ -154,7 +154,7 @@ mod tests {
             usable: true,
             key: key.iter().map(part).collect(),
             stream: None,
-            items: 0,
+            ..Table::default()
         }
     }
 

@@ -8,8 +8,8 @@ use super::status::{Evidence, FleetReplica};
 use super::*;
 use crate::change::{Change, Op};
 use crate::dynamo::{
-    Condition, Error, Fetched, Future, Guard, Guarded, KeyAttribute, Outcome, RowKey, Rows, Table,
-    TableStream, Written,
+    Condition, Error, Fetched, Future, Guard, Guarded, KeyAttribute, Outcome, RowKey, Rows, Scan, Scanned,
+    Table, TableStream, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -114,7 +114,7 @@ impl Beaten {
             usable: true,
             key: self.key.clone(),
             stream: Some(stream),
-            items: 0,
+            ..Table::default()
         }
     }
 }
@@ -158,7 +158,7 @@ impl Tables for Beaten {
         ready(Ok(Fetched { items, unprocessed: Vec::new() }))
     }
 
-    fn scan<'a>(&'a self, _: &'a str, _: (u32, u32), _: Option<&'a Item>) -> Future<'a, Rows> {
+    fn scan<'a>(&'a self, _: &'a str, _: Scan<'a>) -> Future<'a, Scanned> {
         unreachable!("a source is not scanned")
     }
 

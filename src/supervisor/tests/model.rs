@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::change::Change;
 use crate::dynamo::{
     self, Condition, Describe, Fetched, Future, Guard, Guarded, Iterator, KeyAttribute, Listing, Outcome,
-    Page, RowKey, Rows, StreamArn, Streams, Table, TableStream, Tables, Written,
+    Page, RowKey, Rows, Scan, Scanned, StreamArn, Streams, Table, TableStream, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -163,7 +163,7 @@ pub(super) fn key(name: &str) -> Key {
 /// The description of a table with that key.
 pub(super) fn table(stream: Option<TableStream>) -> Table {
     let key = vec![KeyAttribute { name: "k".to_owned(), kind: "S".to_owned() }];
-    Table { arn: "arn:table".to_owned(), usable: true, key, stream, items: 0 }
+    Table { arn: "arn:table".to_owned(), usable: true, key, stream, ..Table::default() }
 }
 
 fn ready<'a, T: Send + 'a>(result: Result<T, dynamo::Error>) -> Future<'a, T> {
@@ -265,12 +265,7 @@ impl Tables for Model {
         unreachable!("records carry their items")
     }
 
-    fn scan<'a>(
-        &'a self,
-        _table: &'a str,
-        _segment: (u32, u32),
-        _after: Option<&'a Item>,
-    ) -> Future<'a, Rows> {
+    fn scan<'a>(&'a self, _table: &'a str, _scan: Scan<'a>) -> Future<'a, Scanned> {
         unreachable!("a source is not scanned")
     }
 

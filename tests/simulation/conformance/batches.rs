@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Outcome;
 use super::subject::{Subject, delete, key, put, row};
 use crate::change::Op;
-use crate::dynamo::WRITE_ITEMS_MAX;
+use crate::dynamo::{Scan, WRITE_ITEMS_MAX};
 use crate::fault::Fault;
 use crate::item::{Attributes, Item, Value};
 
@@ -17,8 +17,10 @@ async fn segment(subject: &Subject, table: &str, segment: (u32, u32)) -> BTreeMa
     let mut found = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = subject.tables.scan(table, segment, after.as_ref()).await.expect("a page");
-        for row in page.rows {
+        let (segment, segments) = segment;
+        let scan = Scan { segment, segments, after: after.as_ref(), ..Scan::whole() };
+        let page = subject.tables.scan(table, scan).await.expect("a page");
+        for row in page.items {
             let row = row.attributes().expect("a row");
             let sort = row["sk"].as_str().expect("a text").to_owned();
             assert!(found.insert(sort.clone(), row).is_none(), "{sort} was found twice");
@@ -125,7 +127,7 @@ pub(super) async fn a_missing_table_is_missing(subject: &Subject) -> Outcome {
         tables.describe(&table).await.map(drop).expect_err("nothing is there").fault,
         tables.write(&table, &[put("a", 1)]).await.map(drop).expect_err("nothing is there").fault,
         tables.fetch(&table, &[key("a")]).await.map(drop).expect_err("nothing is there").fault,
-        tables.scan(&table, (0, 1), None).await.map(drop).expect_err("nothing is there").fault,
+        tables.scan(&table, Scan::whole()).await.map(drop).expect_err("nothing is there").fault,
         tables.put(&table, &row("a", 1), &always).await.map(drop).expect_err("nothing is there").fault,
         tables.query(&table, "p", "", None).await.map(drop).expect_err("nothing is there").fault,
     ];

@@ -13,7 +13,7 @@ use super::{Model, Node, Site};
 use crate::change::{Change, Op};
 use crate::dynamo::{
     Condition, Describe, Error, Fetched, Future, Guard, Guarded, Iterator, Listing, Outcome, Page, RowKey,
-    Rows, StreamArn, Streams, Table, Tables, Written,
+    Rows, Scan, Scanned, StreamArn, Streams, Table, Tables, Written,
 };
 use crate::fault::Fault;
 use crate::item::{Attributes, Item};
@@ -203,10 +203,12 @@ impl Tables for Handle {
         self.call(Operation::BatchGetItem, table, move |world, landing| world.fetch(landing, &name, &keys))
     }
 
-    fn scan<'a>(&'a self, table: &'a str, segment: (u32, u32), after: Option<&'a Item>) -> Future<'a, Rows> {
-        let (name, after) = (table.to_owned(), after.cloned());
+    fn scan<'a>(&'a self, table: &'a str, scan: Scan<'a>) -> Future<'a, Scanned> {
+        let (name, after) = (table.to_owned(), scan.after.cloned());
+        let Scan { segment, segments, items_max, consistent, .. } = scan;
         self.call(Operation::Scan, table, move |world, landing| {
-            world.scan(landing, &name, segment, after.as_ref())
+            let scan = Scan { segment, segments, after: after.as_ref(), items_max, consistent };
+            world.scan(landing, &name, scan)
         })
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Quirks {
     pub(crate) ends_with_records: f64,
     /// Most rows in a page of a query or scan; each page draws its own limit up to this.
     pub(crate) rows_page: usize,
+    /// A scan that is not consistent shows the table as it was up to this time ago, each page as of a time of its own.
+    pub(crate) scan_staleness: Duration,
 }
 
 // === impl Settings ===
@@ -97,6 +99,7 @@ impl Quirks {
             empty_pages: 0.0,
             ends_with_records: 1.0,
             rows_page: 1000,
+            scan_staleness: Duration::ZERO,
         }
     }
 
@@ -115,6 +118,7 @@ impl Quirks {
             empty_pages: [0.0, 0.1, 0.4][rng.usize(..3)],
             ends_with_records: [0.0, 0.5, 1.0][rng.usize(..3)],
             rows_page: [1000, 50, 3][rng.usize(..3)],
+            scan_staleness: Duration::ZERO,
         }
     }
 

@@ -1,7 +1,10 @@
 //! One table: what it holds, and how it is ordered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Site;
 use crate::dynamo::{Condition, KeyAttribute, RowKey};
@@ -19,6 +22,8 @@ pub(super) struct Table {
     pub(super) stream: Option<usize>,
     /// Shards that a new stream of it begins with.
     pub(super) shards: usize,
+    /// What lately changed: when, where, and what was there before; for scans that are not consistent.
+    pub(super) undo: VecDeque<(Instant, Place, Option<Stored>)>,
     /// Items with one of these texts in them are refused.
     pub(super) poison: Vec<String>,
 }
@@ -50,6 +55,7 @@ impl Table {
             items: BTreeMap::new(),
             stream: None,
             shards: 1,
+            undo: VecDeque::new(),
             poison: Vec::new(),
         }
     }
@@ -92,6 +98,30 @@ impl Table {
                 stored.is_some_and(|stored| stored.attributes().get(*attribute) == Some(value))
             }
         }
+    }
+
+    /// Remembers what was at a place before it changed now, for as long as a scan may be behind.
+    pub(super) fn remember(&mut self, place: &Place, old: Option<Stored>, staleness: Duration) {
+        let now = Instant::now();
+        while self.undo.front().is_some_and(|(at, ..)| now - *at > staleness) {
+            self.undo.pop_front();
+        }
+        if !staleness.is_zero() {
+            self.undo.push_back((now, place.clone(), old));
+        }
+    }
+
+    /// The items as they were so long ago.
+    pub(super) fn items_before(&self, age: Duration) -> BTreeMap<Place, Stored> {
+        let now = Instant::now();
+        let mut items = self.items.clone();
+        for (_, place, old) in self.undo.iter().rev().take_while(|(at, ..)| now - *at < age) {
+            match old {
+                Some(old) => items.insert(place.clone(), old.clone()),
+                None => items.remove(place),
+            };
+        }
+        items
     }
 
     /// The rows of a partition whose sort keys start with a prefix, in order, after a place.

@@ -198,9 +198,11 @@ impl World {
             None => (None, None),
         };
         let old = match new {
-            Some(stored) => table.items.insert(place, stored),
+            Some(stored) => table.items.insert(place.clone(), stored),
             None => table.items.remove(&place),
         };
+        let staleness = self.sites[usize::from(table.site.0)].quirks.scan_staleness;
+        table.remember(&place, old.clone(), staleness);
         let kind = match (&old, &item) {
             (None, Some(_)) => Some(Kind::Insert),
             (Some(old), Some(new)) if old.item != *new => Some(Kind::Modify),

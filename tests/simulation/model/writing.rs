@@ -1,5 +1,6 @@
 //! What calls to tables do when they land.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use super::world::{Landing, World};
 use super::{Model, TableId};
 use crate::change::{Change, Op};
 use crate::dynamo::{
-    self, Condition, Error, FETCH_KEYS_MAX, Fetched, Outcome, RowKey, Rows, TableStream, WRITE_BYTES_MAX,
-    WRITE_ITEMS_MAX, Written,
+    self, Condition, Error, FETCH_KEYS_MAX, Fetched, Outcome, RowKey, Rows, Scan, Scanned, TableStream,
+    WRITE_BYTES_MAX, WRITE_ITEMS_MAX, Written,
 };
 use crate::fault::{Fault, Width};
 use crate::item::{Attributes, Item};
@@ -35,6 +36,7 @@ impl World {
                 enabled: stream.off_at.is_none(),
             }),
             items: table.items.len() as u64,
+            ..dynamo::Table::default()
         })
     }
 
@@ -197,29 +199,27 @@ impl World {
         Ok(page(table.rows(partition, prefix, after.as_ref()), limit))
     }
 
-    pub(super) fn scan(
-        &mut self,
-        landing: &Landing,
-        name: &str,
-        segment: (u32, u32),
-        after: Option<&Item>,
-    ) -> Result<Rows, Error> {
-        use std::ops::Bound;
+    pub(super) fn scan(&mut self, landing: &Landing, name: &str, scan: Scan<'_>) -> Result<Scanned, Error> {
         let id = self.find_table(landing, name)?;
         let limit = self.rng.usize(1..=self.quirks(landing.site).rows_page);
+        let limit = scan.items_max.map_or(limit, |most| limit.min(most as usize));
+        let staleness = self.quirks(landing.site).scan_staleness;
+        let age = match scan.consistent || staleness.is_zero() {
+            true => Duration::ZERO,
+            false => staleness.mul_f64(self.rng.f64()),
+        };
         let invalid = || landing.error(Fault::Invalid);
-        if segment.0 >= segment.1 {
+        if scan.segment >= scan.segments || limit == 0 {
             return Err(invalid());
         }
         let table = self.table(id);
-        let after = after.map(|after| Key::of_item(after.as_bytes(), &table.key_names));
+        let after = scan.after.map(|after| Key::of_item(after.as_bytes(), &table.key_names));
         let after = after.transpose().map_err(|_| invalid())?;
         let after = after.map(|after| table.place(&after).ok_or_else(invalid)).transpose()?;
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let items = table.items.range((start, Bound::Unbounded));
-        let items =
-            items.filter(|(_, stored)| stored.key.hash64() % u64::from(segment.1) == u64::from(segment.0));
-        Ok(page(items, limit))
+        match age.is_zero() {
+            true => Ok(scanned(&table.items, scan, after, limit)),
+            false => Ok(scanned(&table.items_before(age), scan, after, limit)),
+        }
     }
 
     /// Whether a single write that fails did so before its effect.
@@ -263,6 +263,21 @@ impl Model {
 fn refused(table: &Table, place: &Place) -> Outcome {
     let row = table.items.get(place).map(|stored| Attributes::clone(&stored.attributes()));
     Outcome::Refused(row)
+}
+
+fn scanned(items: &BTreeMap<Place, Stored>, scan: Scan<'_>, after: Option<Place>, limit: usize) -> Scanned {
+    use std::ops::Bound;
+    /// A consistent read of so many bytes is one unit, any other half of one (developer guide, "Read consistency").
+    const UNIT_BYTES: usize = 4096;
+    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let (segment, segments) = (u64::from(scan.segment), u64::from(scan.segments));
+    let items = items.range((start, Bound::Unbounded));
+    let Rows { rows: items, next } =
+        page(items.filter(|(_, stored)| stored.key.hash64() % segments == segment), limit);
+    let bytes: usize = items.iter().map(|item| item.as_bytes().len()).sum();
+    let units = bytes.div_ceil(UNIT_BYTES).max(1) as f64;
+    let consumed_units = if scan.consistent { units } else { units / 2.0 };
+    Scanned { items, next, bytes, consumed_units }
 }
 
 fn page<'a>(rows: impl Iterator<Item = (&'a Place, &'a Stored)>, limit: usize) -> Rows {

@@ -6,7 +6,7 @@ use futures_util::{FutureExt, poll};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::dynamo::{Condition, Outcome, Streams, Tables};
+use crate::dynamo::{Condition, Outcome, Scan, Streams, Tables};
 use crate::fault::{Fault, Width};
 use crate::item::{Attributes, Value};
 
@@ -205,7 +205,7 @@ async fn a_rule_meets_only_what_it_names() {
     for (phase, refused) in refused.iter_mut().enumerate() {
         tokio::time::sleep_until(now + Duration::from_secs(10 * phase as u64)).await;
         for _ in 0..40 {
-            *refused += i32::from(here.scan("t", (0, 1), None).await.is_err());
+            *refused += i32::from(here.scan("t", Scan::whole()).await.is_err());
         }
     }
     assert!(refused[0] == 0 && (8..32).contains(&refused[1]) && refused[2] == 0, "{refused:?}");
@@ -296,4 +296,50 @@ async fn one_seed_is_one_story() {
         stories.insert(told);
     }
     assert_eq!(stories.len(), 6, "seeds do not matter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_that_is_not_consistent_is_behind_within_its_bound() {
+    let staleness = Duration::from_secs(5);
+    let bench = Bench::new(9, Quirks { scan_staleness: staleness, ..Quirks::plain() });
+    let handle = bench.handle();
+    let eventual = Scan { consistent: false, ..Scan::whole() };
+    let mut behind = 0;
+    for version in 1..=40 {
+        bench.put("a", version);
+        pass(Duration::from_secs(1)).await;
+        let current = handle.scan("t", Scan::whole()).await.expect("a page");
+        assert_eq!((&current.items[..], current.consumed_units), (&[item("a", version)][..], 1.0));
+        let page = handle.scan("t", eventual).await.expect("a page");
+        assert_eq!(page.consumed_units, 0.5);
+        // One version a second: of five seconds ago, at most, and never a later one.
+        let oldest = version.saturating_sub(6);
+        let seen = (oldest..=version).find(|version| page.items == [item("a", *version)]);
+        assert!(seen.is_some() || (oldest == 0 && page.items.is_empty()), "{page:?} at {version}");
+        behind += u32::from(seen != Some(version));
+    }
+    assert!((20..40).contains(&behind), "{behind} of 40 pages were behind");
+    pass(staleness).await;
+    let page = handle.scan("t", eventual).await.expect("a page");
+    assert_eq!(page.items, [item("a", 40)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_keeps_to_its_limit() {
+    let bench = Bench::plain(10);
+    let handle = bench.handle();
+    (0..9).for_each(|name| bench.put(&name.to_string(), 1));
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let scan = Scan { after: after.as_ref(), items_max: Some(4), ..Scan::whole() };
+        let page = handle.scan("t", scan).await.expect("a page");
+        assert!(page.items.len() <= 4);
+        found.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, (0..9).map(|name| item(&name.to_string(), 1)).collect::<Vec<_>>());
 }
