@@ -12,6 +12,11 @@ fn key(number: u64) -> Key {
     Key::from_json(&text, 0..text.len()).expect("a key")
 }
 
+/// The digest of an item that is told by a number.
+fn item(number: impl Into<u128>) -> Digest {
+    Digest::of(&number.into().to_be_bytes())
+}
+
 fn config(dir: &tempfile::TempDir, memory_bytes: usize) -> Config {
     Config { memory_bytes, disk_bytes: 1 << 30, dir: dir.path().to_owned(), key_bytes_max: 64 }
 }
@@ -47,11 +52,11 @@ fn a_large_part_is_split_and_equal_parts_are_never_opened() {
     }
     source.remove(&5);
     replica.remove(&59_999);
-    for (number, item) in &source {
-        join.add(Side::Source, &key(*number), Digest(*item)).expect("room");
+    for (number, state) in &source {
+        join.add(Side::Source, &key(*number), item(*state)).expect("room");
     }
-    for (number, item) in replica.iter().rev() {
-        join.add(Side::Replica, &key(*number), Digest(*item)).expect("room");
+    for (number, state) in replica.iter().rev() {
+        join.add(Side::Replica, &key(*number), item(*state)).expect("room");
     }
     assert!(join.disk_bytes() > 0, "nothing was spilled");
     let found = suspects(join);
@@ -64,8 +69,8 @@ fn equal_tables_take_no_second_look() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut join = Join::new(&config(&dir, 4 << 10)).expect("a file");
     for number in 0..20_000 {
-        join.add(Side::Source, &key(number), Digest(u128::from(number))).expect("room");
-        join.add(Side::Replica, &key(19_999 - number), Digest(u128::from(19_999 - number))).expect("room");
+        join.add(Side::Source, &key(number), item(number)).expect("room");
+        join.add(Side::Replica, &key(19_999 - number), item(19_999 - number)).expect("room");
     }
     assert!(join.signature(Side::Source).differing(&join.signature(Side::Replica)).is_empty());
     let mut suspects = join.suspects();
@@ -79,7 +84,7 @@ fn equal_tables_take_no_second_look() {
 fn a_disk_that_may_hold_less_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut join = Join::new(&Config { disk_bytes: 64 << 10, ..config(&dir, 4 << 10) }).expect("a file");
-    let error = (0..100_000).find_map(|number| join.add(Side::Source, &key(number), Digest(1)).err());
+    let error = (0..100_000).find_map(|number| join.add(Side::Source, &key(number), item(1u64)).err());
     let error = error.expect("64 kB hold no 100,000 records");
     assert!(matches!(error, Error::Full { limit_bytes: 65_536, .. }), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0, "something is left");
@@ -89,8 +94,8 @@ fn a_disk_that_may_hold_less_is_told() {
 fn one_key_many_times_ends() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut join = Join::new(&config(&dir, 4 << 10)).expect("a file");
-    for number in 0..5_000 {
-        join.add(Side::Source, &key(1), Digest(number)).expect("room");
+    for number in 0..5_000u64 {
+        join.add(Side::Source, &key(1), item(number)).expect("room");
     }
     assert_eq!(suspects(join), BTreeSet::from([key(1).to_string()]));
 }
@@ -105,9 +110,9 @@ fn many() {
     let mut join = Join::new(&config(&dir, 64 << 20)).expect("a file");
     let began = tokio::time::Instant::now();
     for number in 0..items {
-        join.add(Side::Source, &key(number), Digest(u128::from(number))).expect("room");
-        let item = Digest(u128::from(number) + u128::from(number % 1_000 == 7));
-        join.add(Side::Replica, &key(number), item).expect("room");
+        join.add(Side::Source, &key(number), item(number)).expect("room");
+        let state = number + u64::from(number % 1_000 == 7);
+        join.add(Side::Replica, &key(number), item(state)).expect("room");
     }
     let (added, disk_bytes) = (began.elapsed(), join.disk_bytes());
     let found = join.suspects().map(|suspect| suspect.expect("the disk works")).count() as u64;
@@ -133,11 +138,11 @@ proptest! {
         let (mut left, mut right) = (source.iter(), replica.iter().rev());
         loop {
             let (left, right) = (left.next(), right.next());
-            if let Some((number, item)) = left {
-                join.add(Side::Source, &key(*number), Digest(*item)).expect("room");
+            if let Some((number, state)) = left {
+                join.add(Side::Source, &key(*number), item(*state)).expect("room");
             }
-            if let Some((number, item)) = right {
-                join.add(Side::Replica, &key(*number), Digest(*item)).expect("room");
+            if let Some((number, state)) = right {
+                join.add(Side::Replica, &key(*number), item(*state)).expect("room");
             }
             if left.is_none() && right.is_none() {
                 break;

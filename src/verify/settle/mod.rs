@@ -1,0 +1,98 @@
+//! From suspect to difference: a key is called different only when nothing else explains what is seen of it.
+//!
+//! A round of one key is four steps:
+//!
+//! ```text
+//!  source ──> wait until the replica has all that was in the source then ──> replica ──> source again
+//! ```
+//!
+//! - The replica's item equals the source's last one: there is no difference.
+//! - The source's item is the same both times, and the replica's another: what was written to the source before the first
+//!   read is in the replica, and nothing was written since; so the replica is wrong. Only an item that was changed and
+//!   changed back between the two reads looks the same, so it takes two rounds in a row with the same result.
+//! - Anything else proves nothing: it is tried again, each time after twice the pause, and given up as unstable.
+//!
+//! [`Suspect`] decides, and knows no clock and no table; [`settle`](run::settle) reads.
+
+pub(super) mod run;
+
+use std::time::Duration;
+
+use super::Digest;
+
+/// Rounds in a row that must show the same difference.
+pub const CONFIRMATIONS: u32 = 2;
+
+/// Rounds in all before a key is given up.
+pub const TRIES_MAX: u32 = 8;
+
+/// Pause after the first round; it doubles with each more.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The digest of an item, or `None` when there is none.
+pub type State = Option<Digest>;
+
+/// What one round saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// In the source, before the wait.
+    pub before: State,
+    /// In the replica, after the wait.
+    pub replica: State,
+    /// In the source, after that.
+    pub after: State,
+}
+
+/// A key that may be different.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspect {
+    /// Rounds without a verdict.
+    tries: u32,
+    /// Rounds in a row that showed `last`.
+    confirmations: u32,
+    last: Option<(State, State)>,
+}
+
+/// What a round means for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is no difference.
+    Equal,
+    /// There is one.
+    Confirmed,
+    /// Nothing is proven yet: another round after this pause.
+    Again(Duration),
+    /// Nothing can be proven.
+    Unstable,
+}
+
+// === impl Suspect ===
+
+impl Suspect {
+    /// Judges by one more round.
+    pub fn judge(&mut self, seen: Seen) -> Verdict {
+        let Seen { before, replica, after } = seen;
+        if replica == after {
+            return Verdict::Equal;
+        }
+        if before == after {
+            let same = self.last == Some((after, replica));
+            self.confirmations = if same { self.confirmations + 1 } else { 1 };
+            self.last = Some((after, replica));
+            if self.confirmations >= CONFIRMATIONS {
+                return Verdict::Confirmed;
+            }
+        } else {
+            self.confirmations = 0;
+            self.last = None;
+        }
+        self.tries += 1;
+        match self.tries {
+            TRIES_MAX.. => Verdict::Unstable,
+            tries => Verdict::Again(FIRST_PAUSE * (1 << (tries - 1))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
