@@ -21,12 +21,13 @@
 //! | shell | [`cli`] [`http`] [`config`] [`demo`] |
 //! | programs | [`supervisor`] [`verify`] |
 //! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
-//! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`task`] [`telemetry`] |
+//! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`capacity`] [`task`] [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`]; `mutation`: deliberate bugs, in tests alone |
 //! | aside | [`emulator`]: a server for the demo and the tests, which judges the daemon and shares nothing with it |
 
 pub mod backoff;
 pub mod budget;
+pub mod capacity;
 pub mod change;
 pub mod checkpoint;
 pub mod cli;

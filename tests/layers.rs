@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Ports.
     ("backoff", &[]),
     ("budget", &["mutation"]),
+    ("capacity", &["fault"]),
     ("clock", &[]),
     ("task", &[]),
     ("telemetry", &["clock", "fault"]),
