@@ -84,6 +84,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("verify", &["backoff", "budget", "capacity", "clock", "control", "dynamo", "fault", "item", "key"]),
     // Shell.
     ("config", &[]),
     ("http", &["supervisor", "task", "telemetry"]),

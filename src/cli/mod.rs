@@ -33,6 +33,7 @@ mod print_config;
 mod run;
 mod signals;
 mod status;
+mod verify;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ enum Command {
     PrintConfig(print_config::Args),
     /// Show shards, owners, lags and what needs attention, from the control table.
     Status(status::Args),
+    /// Compare a replica with its source, and repair it.
+    Verify(verify::Args),
     /// Ask a worker on this host whether it makes progress.
     Healthcheck(healthcheck::Args),
     /// Stop writing to a replica, or to all of a replication, until it is resumed.
@@ -122,6 +125,7 @@ fn dispatch(command: Command) -> Result<Code, Failure> {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Pause(args) => desired::pause::run(&args, desired::pause::Verb::Pause),
         Command::Resume(args) => desired::pause::run(&args, desired::pause::Verb::Resume),

@@ -123,12 +123,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// A map: its members in order of their forms, and an end.
-    fn members(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        depth: u32,
-        ignored: &[Vec<u8>],
-    ) -> Result<(), Odd> {
+    fn members(&mut self, scanner: &mut Scanner<'_>, depth: u32, ignored: &[Vec<u8>]) -> Result<(), Odd> {
         self.form.push(b'm');
         let start = self.form.len();
         let mut starts = Vec::new();

@@ -82,7 +82,8 @@ pub enum Barrier {
     Applied {
         /// Asks up to which time of the source's changes the replica has all, in milliseconds since 1970; `None` when
         /// nothing is proven.
-        through_unix_ms: Box<dyn Fn() -> BoxFuture<'static, Result<Option<i64>, control::Error>> + Send + Sync>,
+        through_unix_ms:
+            Box<dyn Fn() -> BoxFuture<'static, Result<Option<i64>, control::Error>> + Send + Sync>,
         /// How long a replica may take. What cannot be told then is unstable.
         patience: Duration,
     },

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::Error;
 use crate::backoff::Backoff;
 use crate::budget::{Budget, Reservation};
-use crate::capacity::Bucket;
+use crate::capacity::{Bucket, read_units};
 use crate::dynamo::{self, FETCH_KEYS_MAX, Fetched, Scan, Scanned, Tables};
 use crate::fault::{Directive, Fault, Stage, directive};
 use crate::item::Item;
@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Memory that a page of 1 MB may take as JSON, in the usual case.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// What a strongly consistent read of up to so many bytes costs: one unit.
-const UNIT_BYTES: usize = 4 << 10;
+/// What an item of a scan costs until one was read: that of 4 kB.
+const ITEM_UNITS: f64 = 0.5;
 
 /// Bytes of a table for each segment: so few that no segment is the last one for long.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -76,6 +76,8 @@ pub(super) struct Pages<'a> {
     /// Each in its turn, one page at a time, so that the load is spread over all partitions.
     waiting: VecDeque<Cursor>,
     reading: FuturesUnordered<BoxFuture<'a, Result<Page, Error>>>,
+    /// What an item of the last page cost.
+    item_units: f64,
 }
 
 /// Some items and what reading them cost.
@@ -99,11 +101,20 @@ impl Table {
         let mut waiting: Vec<_> =
             (0..self.segments.max(1)).map(|segment| Cursor { segment, after: None }).collect();
         fastrand::shuffle(&mut waiting);
-        Pages { table: self, memory, waiting: waiting.into(), reading: FuturesUnordered::new() }
+        Pages {
+            table: self,
+            memory,
+            waiting: waiting.into(),
+            reading: FuturesUnordered::new(),
+            item_units: ITEM_UNITS,
+        }
     }
 
     /// Reads the items under `keys`, strongly consistent, in the same order.
-    pub(super) async fn fetch(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, Error> {
+    ///
+    /// # Errors
+    /// When the table cannot be read any more.
+    pub async fn fetch(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, Error> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(FETCH_KEYS_MAX) {
             found.extend(self.fetch_some(keys).await?);
@@ -120,11 +131,8 @@ impl Table {
             let charge = self.units.reserve(asked.len() as f64).await;
             match self.tables.fetch(&self.name, &asked).await {
                 Ok(Fetched { items, unprocessed }) => {
-                    let units = |item: &Option<Item>| match item {
-                        Some(item) => item.as_bytes().len().div_ceil(UNIT_BYTES),
-                        None => 1,
-                    };
-                    charge.settle(items.iter().map(units).sum::<usize>() as f64);
+                    let bytes = |item: &Option<Item>| item.as_ref().map_or(0, |item| item.as_bytes().len());
+                    charge.settle(items.iter().map(|item| read_units(bytes(item), true)).sum());
                     for (place, item) in items.into_iter().enumerate() {
                         if !unprocessed.contains(&place) {
                             found[open[place]] = item;
@@ -138,36 +146,48 @@ impl Table {
                         attempts.pause().await;
                     }
                 }
-                Err(error) => attempts.failed(error).await?,
+                Err(error) => {
+                    charge.refund();
+                    attempts.failed(error).await?;
+                }
             }
         }
         Ok(found)
     }
 
-    async fn page(&self, cursor: Cursor, memory: &Budget) -> Result<Page, Error> {
+    async fn page(&self, cursor: Cursor, item_units: f64, memory: &Budget) -> Result<Page, Error> {
         let mut memory = memory.reserve(PAGE_BYTES).await;
         let mut attempts = Attempts::new(self);
         loop {
-            let charge = self.units.reserve(self.units.predicted()).await;
+            let items_max = self.units.items_max(item_units);
+            let most = items_max.map_or(f64::INFINITY, |items| f64::from(items) * item_units);
+            let charge = self.units.reserve(self.units.predicted().min(most)).await;
             let scan = Scan {
                 segment: cursor.segment,
                 segments: self.segments.max(1),
                 after: cursor.after.as_ref(),
-                items_max: None,
+                items_max,
                 consistent: false,
             };
             match self.tables.scan(&self.name, scan).await {
                 Ok(scanned) => {
                     let units = match scanned.consumed_units {
-                        // The server does not tell: half a unit for 4 kB.
-                        0.0 => scanned.bytes.div_ceil(UNIT_BYTES) as f64 / 2.0,
+                        // The server does not tell.
+                        0.0 => read_units(scanned.bytes, false),
                         told => told,
                     };
                     charge.settle(units);
                     memory.resize(scanned.bytes);
-                    return Ok(Page { cursor, scanned: Scanned { consumed_units: units, ..scanned }, _memory: memory });
+                    return Ok(Page {
+                        cursor,
+                        scanned: Scanned { consumed_units: units, ..scanned },
+                        _memory: memory,
+                    });
                 }
-                Err(error) => attempts.failed(error).await?,
+                Err(error) => {
+                    charge.refund();
+                    attempts.failed(error).await?;
+                }
             }
         }
     }
@@ -180,11 +200,14 @@ impl<'a> Pages<'a> {
     pub(super) async fn next(&mut self) -> Result<Option<Read>, Error> {
         while self.reading.len() < self.table.pages.max(1) {
             let Some(cursor) = self.waiting.pop_front() else { break };
-            let (table, memory) = (self.table, self.memory);
-            self.reading.push(Box::pin(table.page(cursor, memory)));
+            let (table, item_units, memory) = (self.table, self.item_units, self.memory);
+            self.reading.push(Box::pin(table.page(cursor, item_units, memory)));
         }
         let Some(page) = self.reading.next().await else { return Ok(None) };
         let Page { cursor, scanned: Scanned { items, next, consumed_units, .. }, _memory } = page?;
+        if !items.is_empty() {
+            self.item_units = consumed_units / items.len() as f64;
+        }
         if let Some(next) = next {
             // In memory of its own, so that it does not keep the page.
             let after = Item::from_json(Bytes::copy_from_slice(next.as_bytes()));

@@ -114,7 +114,8 @@ async fn planted_differences_are_found_and_none_invented() {
     assert_eq!(findings.confirmed().count(), 6);
     assert_eq!(findings.progress.source.items, 1_009);
     assert_eq!(findings.progress.suspects, 7);
-    let different = findings.differences.iter().find(|it| it.class == Class::Different).expect("there is one");
+    let different =
+        findings.differences.iter().find(|it| it.class == Class::Different).expect("there is one");
     assert_eq!(different.paths.len(), 1);
     assert!(different.source.is_some() && different.replica.is_some());
 }
@@ -141,7 +142,11 @@ async fn it_stops_at_as_many_as_wanted_and_says_so() {
     let findings = verify(&parts).await.expect("verified");
     assert!(!findings.complete);
     assert_eq!(findings.count(Class::Missing), 20);
-    assert_eq!(findings.differences.iter().filter(|it| it.source.is_some()).count(), 10, "details are bounded");
+    assert_eq!(
+        findings.differences.iter().filter(|it| it.source.is_some()).count(),
+        10,
+        "details are bounded"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,8 +154,10 @@ async fn signatures_tell_equal_tables_from_different_ones() {
     let (memory, dir) = (Arc::new(Memory::default()), tempfile::tempdir().expect("a directory"));
     fill(&memory, 100..200, "").await;
     let parts = parts(&memory, &dir, Barrier::Grace(Duration::ZERO));
-    let [source, replica] =
-        [sign(&parts, Side::Source).await.expect("signed"), sign(&parts, Side::Replica).await.expect("signed")];
+    let [source, replica] = [
+        sign(&parts, Side::Source).await.expect("signed"),
+        sign(&parts, Side::Replica).await.expect("signed"),
+    ];
     assert_eq!((source.items(), source.differing(&replica)), (100, vec![]));
     write(&memory, "replica", 7, Some("")).await;
     let replica = sign(&parts, Side::Replica).await.expect("signed");

@@ -21,7 +21,10 @@ fn spellings_of_one_item_have_one_digest() {
         (r#"{"a":{"BS":["AQ==","Ag=="]}}"#, r#"{"a":{"BS":["Ag==","AQ"]}}"#),
         (r#"{"a":{"B":"//8="}}"#, r#"{"a":{"B":"\/\/8="}}"#),
         (r#"{"é":{"S":"/"}}"#, r#"{"\u00e9":{"S":"\/"}}"#),
-        (r#"{"m":{"M":{"x":{"BOOL":true},"y":{"NULL":true}}}}"#, r#"{"m":{"M":{"y":{"NULL":true},"x":{"BOOL":true}}}}"#),
+        (
+            r#"{"m":{"M":{"x":{"BOOL":true},"y":{"NULL":true}}}}"#,
+            r#"{"m":{"M":{"y":{"NULL":true},"x":{"BOOL":true}}}}"#,
+        ),
         (
             r#"{"l":{"L":[{"M":{"b":{"N":"2"},"a":{"N":"1"}}},{"S":"z"}]}}"#,
             r#"{"l":{"L":[{"M":{"a":{"N":"1.0"},"b":{"N":"2.0"}}},{"S":"z"}]}}"#,
@@ -136,7 +139,9 @@ fn respelled_value(value: &Value, out: &mut String) {
             list(out, "L", each.collect());
         }
         Value::Strings(set) => list(out, "SS", set.iter().rev().map(|it| quoted(it)).collect()),
-        Value::Numbers(set) => list(out, "NS", set.iter().rev().map(|it| format!("\"{}\"", number(it))).collect()),
+        Value::Numbers(set) => {
+            list(out, "NS", set.iter().rev().map(|it| format!("\"{}\"", number(it))).collect())
+        }
         Value::Binaries(set) => {
             list(out, "BS", set.iter().rev().map(|it| format!("\"{}\"", binary(it))).collect());
         }

@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use super::digest::Digest;
 use super::signature::{self, BUCKETS, Bucket, Signature};
 use crate::key::Key;
-pub use record::Identity;
 use record::Format;
+pub use record::Identity;
 use spill::{Block, Spill};
 
 /// Bits by which a part that is too large is split: few enough for a buffer for each half of a part.
@@ -71,7 +71,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The file would be larger than it may be.
-    #[error("keep digests in `{dir}` within {limit_bytes} bytes: allow more, or name a directory with more room")]
+    #[error(
+        "keep digests in `{dir}` within {limit_bytes} bytes: allow more, or name a directory with more room"
+    )]
     Full {
         /// The directory.
         dir: PathBuf,

@@ -119,7 +119,10 @@ fn many() {
     assert_eq!(found, (items + 992) / 1_000);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM: unknown");
-    println!("{items} items a side: taken in {added:?}, joined in {:?}, {disk_bytes} bytes on disk, {peak}", began.elapsed());
+    println!(
+        "{items} items a side: taken in {added:?}, joined in {:?}, {disk_bytes} bytes on disk, {peak}",
+        began.elapsed()
+    );
 }
 
 proptest! {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Seen, State, Suspect, Verdict};
+use crate::clock::Clock;
+use crate::dynamo::FETCH_KEYS_MAX;
 use crate::item::{Item, Value};
 use crate::key::Key;
 use crate::verify::difference::{self, Class, Difference};
 use crate::verify::{Barrier, Digester, Error, Table};
-use crate::clock::Clock;
-use crate::dynamo::FETCH_KEYS_MAX;
 
 /// Suspects that are looked at together. More wait for the others' pauses less; each takes little memory.
 const OPEN_MAX: usize = 4_000;
