@@ -19,12 +19,18 @@
 //! Many workers share the leases of a replication: [`assign`] says who takes which, by the [`load`] that each was
 //! measured to be. A lease moves from a live worker to another only when its holder gives it up: the other one tells
 //! that it wants it, the holder finishes and releases it, and names whom it is meant for.
+//!
+//! What one worker of the fleet does for all, or for a whole replication, is leased like a shard, by a row of its own: a
+//! [`Post`].
 
 pub mod assign;
 mod fence;
+mod leased;
 pub mod load;
 mod observer;
+mod post;
 mod row;
+mod rows;
 mod table;
 
 use std::time::Duration;
@@ -32,9 +38,12 @@ use std::time::Duration;
 use crate::mutation::{self, Mutation};
 
 pub use fence::Fence;
-pub use observer::{Claim, Observer};
+pub use leased::Renewal;
+pub use observer::{Claim, Claims, Observer};
+pub use post::{Post, Term};
 pub use row::{Gap, Owner, Row, State, owner, worker};
-pub use table::{Leases, Renewal};
+pub use rows::Rows;
+pub use table::Leases;
 
 /// Times of leases.
 #[derive(Debug, Clone, Copy)]

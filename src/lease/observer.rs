@@ -1,4 +1,8 @@
-//! Whether a lease may be taken: what one worker saw of its counter, by its own clock.
+//! Which counters stand still, and so whose leases may be taken: what one worker saw, by its own clock.
+//!
+//! Whoever lives raises a counter in its row all the time. Nobody compares wall clocks: an [`Observer`] keeps since when,
+//! by its own monotonic clock, it has seen each counter where it is. One that was never seen before may have stood there
+//! for long, and counts as having moved just now.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,62 +24,106 @@ pub enum Claim {
     Held(Duration),
 }
 
-/// What one worker has seen of the counters of leases that others hold.
+/// Since when each of some counters has stood still, as one worker saw them.
+#[derive(Debug)]
+pub struct Observer<K> {
+    seen: BTreeMap<K, (i64, Instant)>,
+}
+
+/// What one worker has seen of the leases of shards that it does not hold.
 #[derive(Debug, Default)]
-pub struct Observer {
-    seen: BTreeMap<ShardId, (i64, Instant)>,
-    /// Since when a lease can be taken, with its counter.
-    claimable: BTreeMap<ShardId, (i64, Instant)>,
+pub struct Claims {
+    held: Observer<ShardId>,
+    /// The leases that can be taken.
+    claimable: Observer<ShardId>,
 }
 
 // === impl Observer ===
 
-impl Observer {
+impl<K> Default for Observer<K> {
+    fn default() -> Self {
+        Self { seen: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord> Observer<K> {
+    /// Sees `counter` at `now`. Says how long it has stood there.
+    pub fn look(&mut self, key: K, counter: i64, now: Instant) -> Duration {
+        let seen = self.seen.entry(key).or_insert((counter, now));
+        if seen.0 != counter {
+            *seen = (counter, now);
+        }
+        now.saturating_duration_since(seen.1)
+    }
+
+    /// How long a counter has stood still at `now`, as of the last look at it; nothing for one that was never seen.
+    pub fn still_for(&self, key: &K, now: Instant) -> Duration {
+        self.seen.get(key).map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(*since))
+    }
+
+    /// Forgets a counter that need not be watched any more.
+    pub fn forget(&mut self, key: &K) {
+        self.seen.remove(key);
+    }
+
+    /// Forgets all but those that `is_watched`.
+    pub fn retain(&mut self, is_watched: impl Fn(&K) -> bool) {
+        self.seen.retain(|key, _| is_watched(key));
+    }
+
+    /// Whether `worker` may take the lease of a row, whose owner and counter were read at `now`. What was seen before a
+    /// release says nothing about the next holder.
+    pub fn claim(
+        &mut self,
+        key: K,
+        (owner, counter): (Option<&str>, i64),
+        worker: &str,
+        duration: Duration,
+        now: Instant,
+    ) -> Claim {
+        match owner {
+            None => {
+                self.forget(&key);
+                Claim::Free
+            }
+            // An earlier task of this same worker held it; an attempt of that one may still be under way.
+            Some(owner) if owner == worker => Claim::Expired,
+            Some(_) => match duration.saturating_sub(self.look(key, counter, now)) {
+                Duration::ZERO => Claim::Expired,
+                left => Claim::Held(left),
+            },
+        }
+    }
+}
+
+// === impl Claims ===
+
+impl Claims {
     /// Whether `worker` may take `row`, as it was read at `now`.
     pub fn claim(&mut self, row: &Row, worker: &str, duration: Duration, now: Instant) -> Claim {
-        let claim = self.judge(row, worker, duration, now);
+        let owner = row.owner.as_deref();
+        let mut claim = self.held.claim(row.shard.clone(), (owner, row.counter), worker, duration, now);
+        if mutation::is_on(Mutation::StealHeld) && owner.is_some_and(|owner| owner != worker) {
+            claim = Claim::Free;
+        }
         if let Claim::Held(_) = claim {
-            self.claimable.remove(&row.shard);
+            self.claimable.forget(&row.shard);
         } else {
-            keep_while_still(&mut self.claimable, row, now);
+            self.claimable.look(row.shard.clone(), row.counter, now);
         }
         claim
     }
 
     /// How long the lease has been free to take without anybody taking it, as of the last look at it.
     pub fn unclaimed_for(&self, shard: &ShardId, now: Instant) -> Duration {
-        self.claimable.get(shard).map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(*since))
+        self.claimable.still_for(shard, now)
     }
 
     /// Forgets a lease that need not be watched any more.
     pub fn forget(&mut self, shard: &ShardId) {
-        self.seen.remove(shard);
-        self.claimable.remove(shard);
+        self.held.forget(shard);
+        self.claimable.forget(shard);
     }
-
-    fn judge(&mut self, row: &Row, worker: &str, duration: Duration, now: Instant) -> Claim {
-        match &row.owner {
-            None => return Claim::Free,
-            // An earlier task of this same worker held it; an attempt of that one may still be under way.
-            Some(owner) if owner == worker => return Claim::Expired,
-            Some(_) => {}
-        }
-        let since = keep_while_still(&mut self.seen, row, now);
-        match (since + duration).checked_duration_since(now) {
-            _ if mutation::is_on(Mutation::StealHeld) => Claim::Free,
-            Some(left) if !left.is_zero() => Claim::Held(left),
-            _ => Claim::Expired,
-        }
-    }
-}
-
-/// Since when a row has had its counter.
-fn keep_while_still(seen: &mut BTreeMap<ShardId, (i64, Instant)>, row: &Row, now: Instant) -> Instant {
-    let seen = seen.entry(row.shard.clone()).or_insert((row.counter, now));
-    if seen.0 != row.counter {
-        *seen = (row.counter, now);
-    }
-    seen.1
 }
 
 #[cfg(test)]
@@ -96,39 +144,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_expires_when_its_counter_stands_still_for_a_whole_duration() {
-        let mut observer = Observer::default();
+        let mut claims = Claims::default();
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        assert_eq!(observer.claim(&held(1), "me", DURATION, at(0)), Claim::Held(DURATION));
-        assert_eq!(observer.claim(&held(1), "me", DURATION, at(9)), Claim::Held(Duration::from_secs(1)));
-        assert_eq!(observer.claim(&held(2), "me", DURATION, at(9)), Claim::Held(DURATION));
-        assert_eq!(observer.claim(&held(2), "me", DURATION, at(18)), Claim::Held(Duration::from_secs(1)));
-        assert_eq!(observer.claim(&held(2), "me", DURATION, at(19)), Claim::Expired);
+        assert_eq!(claims.claim(&held(1), "me", DURATION, at(0)), Claim::Held(DURATION));
+        assert_eq!(claims.claim(&held(1), "me", DURATION, at(9)), Claim::Held(Duration::from_secs(1)));
+        assert_eq!(claims.claim(&held(2), "me", DURATION, at(9)), Claim::Held(DURATION));
+        assert_eq!(claims.claim(&held(2), "me", DURATION, at(18)), Claim::Held(Duration::from_secs(1)));
+        assert_eq!(claims.claim(&held(2), "me", DURATION, at(19)), Claim::Expired);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_released_lease_is_free_at_once_and_an_own_one_needs_settling() {
-        let mut observer = Observer::default();
+        let mut claims = Claims::default();
         let now = Instant::now();
-        assert_eq!(observer.claim(&Row { owner: None, ..held(1) }, "me", DURATION, now), Claim::Free);
-        assert_eq!(observer.claim(&held(1), "other", DURATION, now), Claim::Expired);
+        assert_eq!(claims.claim(&Row { owner: None, ..held(1) }, "me", DURATION, now), Claim::Free);
+        assert_eq!(claims.claim(&held(1), "other", DURATION, now), Claim::Expired);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_nobody_takes_is_known_for_how_long() {
-        let mut observer = Observer::default();
+        let mut claims = Claims::default();
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let free = |counter| Row { owner: None, ..held(counter) };
         let shard = free(1).shard;
-        assert_eq!(observer.unclaimed_for(&shard, at(0)), Duration::ZERO);
-        observer.claim(&free(1), "me", DURATION, at(0));
-        observer.claim(&free(1), "me", DURATION, at(2));
-        assert_eq!(observer.unclaimed_for(&shard, at(3)), Duration::from_secs(3));
-        observer.claim(&held(2), "me", DURATION, at(4));
-        assert_eq!(observer.unclaimed_for(&shard, at(5)), Duration::ZERO);
-        observer.claim(&free(3), "me", DURATION, at(6));
-        observer.claim(&free(4), "me", DURATION, at(8));
-        assert_eq!(observer.unclaimed_for(&shard, at(9)), Duration::from_secs(1));
+        assert_eq!(claims.unclaimed_for(&shard, at(0)), Duration::ZERO);
+        claims.claim(&free(1), "me", DURATION, at(0));
+        claims.claim(&free(1), "me", DURATION, at(2));
+        assert_eq!(claims.unclaimed_for(&shard, at(3)), Duration::from_secs(3));
+        claims.claim(&held(2), "me", DURATION, at(4));
+        assert_eq!(claims.unclaimed_for(&shard, at(5)), Duration::ZERO);
+        claims.claim(&free(3), "me", DURATION, at(6));
+        claims.claim(&free(4), "me", DURATION, at(8));
+        assert_eq!(claims.unclaimed_for(&shard, at(9)), Duration::from_secs(1));
     }
 }

@@ -1,12 +1,10 @@
 //! The conditional writes that make leases: create, take, renew, release.
 
-use tracing::warn;
-
+use super::leased::{self, Leased, Renewal, Standing};
 use super::row::{Owner, Row};
 use crate::control::{self, Control};
-use crate::dynamo::{Condition, Outcome};
-use crate::item::Value;
-use crate::mutation::{self, Mutation};
+use crate::dynamo::{Condition, Outcome, RowKey};
+use crate::item::{Attributes, Value};
 use crate::shard::ShardId;
 
 /// The shard rows of one replication, as one worker writes them.
@@ -17,22 +15,22 @@ pub struct Leases {
     worker: Owner,
 }
 
-/// What a writer is to the lease of the row that it writes.
-#[derive(Clone, Copy)]
-enum Standing {
-    /// It holds it, as far as it knows.
-    Holder,
-    /// It does not.
-    Stranger,
-}
+impl Leased for Row {
+    fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
 
-/// What became of a write by a lease's holder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Renewal {
-    /// The row is written, and its counter raised.
-    Done,
-    /// Another worker has the lease, or the row is gone: nothing more may be written under it.
-    Lost,
+    fn counter_mut(&mut self) -> &mut i64 {
+        &mut self.counter
+    }
+
+    fn attributes(&self, key: &RowKey) -> Attributes {
+        self.attributes(&key.partition)
+    }
+
+    fn read(control: &Control, attributes: &Attributes) -> Result<Self, control::Error> {
+        Self::read(control, attributes)
+    }
 }
 
 // === impl Leases ===
@@ -128,45 +126,9 @@ impl Leases {
         self.write(row, Standing::Stranger).await
     }
 
-    /// Writes that failed without an answer may have been done all the same, several in a row too. A holder's next one
-    /// then finds a higher counter, and this worker as the owner: the lease is still held, because nobody else writes
-    /// this worker's id, and the row is written once more on top. One that does not hold the lease may have done so
-    /// before, and have forgotten how far it came: it writes only on top of the very row that it wanted to write.
     async fn write(&self, row: &mut Row, writer: Standing) -> Result<Renewal, control::Error> {
-        loop {
-            let seen = row.counter;
-            row.counter = seen + 1;
-            let unchanged = match mutation::is_on(Mutation::UnconditionalRow) {
-                true => Condition::Always,
-                false => Condition::Equals { attribute: "counter", value: Value::integer(seen) },
-            };
-            let outcome = self.control.put(&row.attributes(&self.replication), &unchanged).await;
-            let found = match outcome {
-                Ok(Outcome::Done) => return Ok(Renewal::Done),
-                Ok(Outcome::Refused(None)) => return Ok(Renewal::Lost),
-                Ok(Outcome::Refused(Some(found))) => Row::read(&self.control, &found)?,
-                Err(error) => {
-                    row.counter = seen;
-                    return Err(error);
-                }
-            };
-            if row.owner.is_none() && found == *row {
-                // A release leaves no owner to tell it by. A renewal is written again all the same: the lease runs
-                // from when this counter was first seen, and the caller counts from now.
-                return Ok(Renewal::Done);
-            }
-            let is_own = match writer {
-                Standing::Stranger => found == *row,
-                Standing::Holder => {
-                    found.counter > seen && found.owner.as_deref() == Some(self.worker.as_str())
-                }
-            };
-            if !is_own {
-                return Ok(Renewal::Lost);
-            }
-            row.counter = found.counter;
-            warn!(replication = self.replication, shard = %row.shard, "an earlier renewal that had failed was done");
-        }
+        let key = Row::key(&self.replication, &row.shard);
+        leased::write(&self.control, &key, &self.worker, row, writer).await
     }
 }
 

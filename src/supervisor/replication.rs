@@ -35,7 +35,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::lease::load::Meter;
-use crate::lease::{self, Leases, Observer, Owner, Row};
+use crate::lease::{self, Claims, Leases, Owner, Row};
 use crate::shard::ShardId;
 use crate::stream::{Describer, Lineage, Source};
 use crate::task::Tasks;
@@ -84,7 +84,7 @@ struct Running {
     writers: Tasks<()>,
     lineage: Lineage,
     rows: BTreeMap<ShardId, Row>,
-    observer: Observer,
+    claims: Claims,
     shards: Tasks<(ShardId, Exit)>,
     live: BTreeMap<ShardId, Live>,
     /// What the tasks of shards tell while they run.
@@ -176,7 +176,7 @@ impl Running {
             stream_gap: started.stream_gap,
             others: started.others,
             lineage: Lineage::new(),
-            observer: Observer::default(),
+            claims: Claims::default(),
             shards: Tasks::new(),
             live: BTreeMap::new(),
             reports: mpsc::unbounded_channel(),

@@ -1,17 +1,14 @@
 //! The rows of one replication, to ask about: what waits, what is proven, which seeks are obeyed.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::report::Shards;
-use crate::lease::Row;
-use crate::shard::ShardId;
+use crate::lease::{self, Row};
 use crate::supervisor::desired::{self, Wish};
 
 /// A replication's shards and the names of its replicas.
 pub(in crate::cli) struct Rows<'a> {
     rows: &'a [Row],
     replicas: Vec<&'a str>,
-    by_shard: BTreeMap<&'a ShardId, &'a Row>,
+    known: lease::Rows<'a>,
 }
 
 /// How far workers are with a seek.
@@ -28,8 +25,7 @@ pub(in crate::cli) struct Followed {
 impl<'a> Rows<'a> {
     /// `rows` of a replication with these `replicas`.
     pub(in crate::cli) fn new(rows: &'a [Row], replicas: impl Iterator<Item = &'a str>) -> Self {
-        let by_shard = rows.iter().map(|row| (&row.shard, row)).collect();
-        Self { rows, replicas: replicas.collect(), by_shard }
+        Self { rows, replicas: replicas.collect(), known: lease::Rows::new(rows) }
     }
 
     /// How many shards there are of each kind.
@@ -52,22 +48,9 @@ impl<'a> Rows<'a> {
         shards
     }
 
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
-    /// that ended counts until its child has a row, because what the child holds comes after it; one whose row expires
-    /// has had children. With none of all these, the newest that any shard has proven.
+    /// Every change of the source that was made up to this time is in a replica; `None` when no time is proven.
     pub(in crate::cli) fn applied_through_unix_ms(&self, replica: &str) -> Option<i64> {
-        let through = |row: &Row| row.checkpoints.get(replica)?.applied_through_unix_ms;
-        let with_children: BTreeSet<_> = self.rows.iter().filter_map(|row| row.parent.as_ref()).collect();
-        let counts = |row: &&Row| match row.is_done_for(replica) {
-            true => {
-                let is_last = !with_children.contains(&row.shard) && row.expires_unix_s.is_none();
-                is_last && through(row).is_some()
-            }
-            false => !self.waits_for(row, replica),
-        };
-        // `None` is the least: one shard that proves nothing leaves nothing proven.
-        let least = self.rows.iter().filter(counts).map(through).min();
-        least.unwrap_or_else(|| self.rows.iter().filter_map(through).max())
+        self.known.watermark_unix_ms(replica)
     }
 
     /// How far the last seek of a replica is obeyed.
@@ -86,12 +69,6 @@ impl<'a> Rows<'a> {
     }
 
     fn waits(&self, row: &Row) -> bool {
-        let unfinished = |replica: &&&str| !row.is_done_for(replica);
-        self.replicas.iter().filter(unfinished).all(|replica| self.waits_for(row, replica))
-    }
-
-    fn waits_for(&self, row: &Row, replica: &str) -> bool {
-        let parent = row.parent.as_ref().and_then(|parent| self.by_shard.get(parent));
-        parent.is_some_and(|parent| !parent.is_done_for(replica))
+        !self.replicas.iter().any(|replica| self.known.can_be_read(row, replica))
     }
 }

@@ -5,7 +5,7 @@
 //! one worker, the coordinator, reads the rows of all shards and tells what they say, whoever holds them.
 //!
 //! ```text
-//!  lease (one row) ── taken ──> office ──┬── every 10 s: rows ──> view ──> watermark, unowned shards
+//!  lease (a post) ── taken ──> office ───┬── every 10 s: rows ──> view ──> watermark, unowned shards
 //!    ^                                   └── heartbeats, one task per source
 //!    └── looked at once a second by everybody else; released in a drain, or left to run out
 //! ```
@@ -13,13 +13,13 @@
 //! What holds:
 //!
 //! - At most one worker is in office, by the rules of every lease; its term ends by its own clock before another may
-//!   begin. What it tells goes with it, at once ([`Office`]).
+//!   begin. What it tells goes with it, at once ([`Office`]). No settle time precedes one: what a coordinator writes are
+//!   heartbeats, of which a late one does no harm.
 //! - The duties are polled by the task that renews, and dropped with the term. Neither waits for the other.
 //! - It tells of the replications of its *own* configuration. In a fleet whose workers are configured differently, one
 //!   that the coordinator does not know is told by nobody while it is in office.
 //! - A watermark comes from the rows alone, so a shard that nobody reads freezes it.
 
-mod lease;
 mod office;
 mod view;
 
@@ -31,11 +31,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::lease::{Lease, Term};
 use super::board::Board;
 use super::heartbeat::{self, Gate, Route};
 use super::{Config, Replication};
-use crate::lease::{Leases, Owner};
+use crate::dynamo::RowKey;
+use crate::lease::{Leases, Owner, Post, Term};
 
 pub(super) use office::Office;
 
@@ -69,7 +69,8 @@ pub(super) async fn run(
     board: Board,
     drain: CancellationToken,
 ) {
-    let mut lease = Lease::new(config.control.clone(), &owner, config.lease);
+    let key = RowKey { partition: "#dynamirror".to_owned(), sort: "coordinator".to_owned() };
+    let mut lease = Post::new(config.control.clone(), key, &owner, config.lease);
     let routes = Route::all(&config, &gates);
     let duties = Duties { config: &config, gates: &gates, routes, board: &board };
     let mut looks = interval(LOOK_INTERVAL);
@@ -97,7 +98,7 @@ pub(super) async fn run(
 
 impl Duties<'_> {
     /// One term in office.
-    async fn serve(&self, lease: &Lease, term: &mut Term, drain: &CancellationToken) -> End {
+    async fn serve(&self, lease: &Post, term: &mut Term, drain: &CancellationToken) -> End {
         info!("this worker coordinates the fleet");
         let replications: Vec<_> = self.replications().map(|(replication, _)| replication).collect();
         let office = Office::new(self.config.metrics.lead(), self.board.clone(), &replications);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::checkpoint::Checkpoint;
-use crate::lease::Row;
+use crate::lease::{Observer, Row, Rows};
 use crate::shard::ShardId;
 use crate::telemetry::FleetShards;
 
@@ -39,13 +39,7 @@ pub(super) enum Proof {
 /// Which holders of leases still renew them, by this worker's own clock.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
-    seen: BTreeMap<ShardId, (i64, Instant)>,
-}
-
-/// Rows with the means to find a parent.
-struct Rows<'a> {
-    by_shard: BTreeMap<&'a ShardId, &'a Row>,
-    with_children: BTreeSet<&'a ShardId>,
+    seen: Observer<ShardId>,
 }
 
 /// What `rows`, all of one replication, say about `replicas`. `silent` are the shards whose holder does not renew.
@@ -67,7 +61,8 @@ pub(super) fn view(rows: &[Row], replicas: &[&str], silent: &BTreeSet<ShardId>) 
         };
         *count += 1;
     }
-    let watermarks = replicas.iter().map(|replica| known.watermark(replica)).collect();
+    let of = |replica: &str| known.least(replica, |row| row.checkpoints.get(replica).and_then(proven));
+    let watermarks = replicas.iter().map(|replica| of(replica)).collect();
     View { shards, watermarks }
 }
 
@@ -76,74 +71,16 @@ pub(super) fn view(rows: &[Row], replicas: &[&str], silent: &BTreeSet<ShardId>) 
 impl Pulse {
     /// The shards of `rows`, as they were read at `now`, whose holder's counter stood still for longer than `duration`.
     pub(super) fn silent(&mut self, rows: &[Row], duration: Duration, now: Instant) -> BTreeSet<ShardId> {
-        let mut seen = BTreeMap::new();
+        let held: BTreeMap<_, _> =
+            rows.iter().filter(|row| row.owner.is_some()).map(|row| (&row.shard, row.counter)).collect();
+        self.seen.retain(|shard| held.contains_key(shard));
         let mut silent = BTreeSet::new();
-        for row in rows.iter().filter(|row| row.owner.is_some()) {
-            let since = match self.seen.get(&row.shard) {
-                Some((counter, since)) if *counter == row.counter => *since,
-                _ => now,
-            };
-            if now.duration_since(since) > duration {
-                silent.insert(row.shard.clone());
+        for (shard, counter) in held {
+            if self.seen.look(shard.clone(), counter, now) > duration {
+                silent.insert(shard.clone());
             }
-            seen.insert(row.shard.clone(), (row.counter, since));
         }
-        self.seen = seen;
         silent
-    }
-}
-
-// === impl Rows ===
-
-impl<'a> Rows<'a> {
-    fn new(rows: &'a [Row]) -> Self {
-        Self {
-            by_shard: rows.iter().map(|row| (&row.shard, row)).collect(),
-            with_children: rows.iter().filter_map(|row| row.parent.as_ref()).collect(),
-        }
-    }
-
-    /// Whether `replica` needs the row's shard, and has all of its parent. A parent without a row was never tracked.
-    fn can_be_read(&self, row: &Row, replica: &str) -> bool {
-        !row.is_done_for(replica) && self.parent(row).is_none_or(|parent| parent.is_done_for(replica))
-    }
-
-    /// Whether `replica` has all of the row's shard, and what comes after it is not known yet. A row that expires has had
-    /// children, whose rows may be gone before it.
-    fn is_tip(&self, row: &Row, replica: &str) -> bool {
-        let is_last = !self.with_children.contains(&row.shard) && row.expires_unix_s.is_none();
-        is_last && row.is_done_for(replica)
-    }
-
-    fn parent(&self, row: &Row) -> Option<&'a Row> {
-        self.by_shard.get(row.parent.as_ref()?).copied()
-    }
-
-    /// The least of all shards that the replica does not have all of, whoever holds them, but for those that wait for
-    /// their parents. A shard that ended counts until its child has a row, because what the child holds comes after it.
-    fn watermark(&self, replica: &str) -> Option<Watermark> {
-        let mut least: Option<Watermark> = None;
-        for row in self.by_shard.values() {
-            let proven = if self.can_be_read(row, replica) {
-                // One shard of which nothing is known leaves nothing proven.
-                self.proven(row, replica)?
-            } else if self.is_tip(row, replica) {
-                // A shard that ended before the replica's start has no time, and nothing that the replica wants.
-                let Some(proven) = self.proven(row, replica) else { continue };
-                proven
-            } else {
-                continue;
-            };
-            least = Some(least.map_or(proven, |least| least.min(proven)));
-        }
-        least
-    }
-
-    /// What a row proves by itself, or by its parent's end: all of its records are newer than that.
-    fn proven(&self, row: &Row, replica: &str) -> Option<Watermark> {
-        let of = |row: &Row| row.checkpoints.get(replica).and_then(proven);
-        let inherited = self.parent(row).filter(|parent| parent.is_done_for(replica)).and_then(of);
-        of(row).max(inherited)
     }
 }
 

@@ -10,18 +10,12 @@ use tracing::{info, warn};
 use super::{Member, PARTITION, Shared, View};
 use crate::control::{self, Control};
 use crate::item::Attributes;
-use crate::lease::{self, Owner};
+use crate::lease::{self, Observer, Owner};
 
 /// How often the fleet is looked at: it bounds how long a want, or a drain, goes unseen, and both should be over within
 /// a second. The rows of a few workers are one page and one unit of consistent reading: two of them a second are five
 /// million a month, less than a dollar for each worker.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// What was seen of the workers' counters.
-#[derive(Default)]
-struct Observer {
-    seen: BTreeMap<Owner, (i64, Instant)>,
-}
 
 /// Keeps the view of the others current. Never ends.
 pub(in crate::supervisor) async fn watch(shared: Arc<Shared>, control: Control, lease: lease::Config) {
@@ -44,7 +38,7 @@ pub(in crate::supervisor) async fn watch(shared: Arc<Shared>, control: Control, 
         };
         is_blind = false;
         let rows: Vec<_> = rows.iter().filter_map(|row| read(&control, row)).collect();
-        let others = observer.living(rows, &shared.me, lease.duration, Instant::now());
+        let others = living(&mut observer, rows, &shared.me, lease.duration, Instant::now());
         shared.seen.send_if_modified(|view| {
             let is_new = view.others.as_ref() != Some(&others);
             if is_new {
@@ -78,31 +72,19 @@ fn tell_changes(before: &View, others: &BTreeMap<Owner, Member>) {
     }
 }
 
-// === impl Observer ===
-
-impl Observer {
-    /// Those of `rows` whose counters did not stand still for `duration`. One that was never seen before may be dead
-    /// as well, and counts as living until that is known.
-    fn living(
-        &mut self,
-        rows: Vec<(Owner, i64, Member)>,
-        me: &str,
-        duration: Duration,
-        now: Instant,
-    ) -> BTreeMap<Owner, Member> {
-        self.seen.retain(|owner, _| rows.iter().any(|(other, ..)| other == owner));
-        let mut living = BTreeMap::new();
-        for (owner, counter, member) in rows.into_iter().filter(|(owner, ..)| owner != me) {
-            let seen = self.seen.entry(owner.clone()).or_insert((counter, now));
-            if seen.0 != counter {
-                *seen = (counter, now);
-            }
-            if now.duration_since(seen.1) < duration {
-                living.insert(owner, member);
-            }
-        }
-        living
-    }
+/// Those of `rows` whose counters did not stand still for `duration`. One that was never seen before may be dead as well,
+/// and counts as living until that is known.
+fn living(
+    observer: &mut Observer<Owner>,
+    rows: Vec<(Owner, i64, Member)>,
+    me: &str,
+    duration: Duration,
+    now: Instant,
+) -> BTreeMap<Owner, Member> {
+    observer.retain(|owner| rows.iter().any(|(other, ..)| other == owner));
+    let others = rows.into_iter().filter(|(owner, ..)| owner != me);
+    let living = others.filter(|(owner, counter, _)| observer.look(owner.clone(), *counter, now) < duration);
+    living.map(|(owner, _, member)| (owner, member)).collect()
 }
 
 #[cfg(test)]
@@ -116,7 +98,8 @@ mod tests {
         let mut living = |counter: i64, seconds: u64| {
             let row = |owner: &str| (owner.to_owned(), counter, Member::default());
             let now = start + Duration::from_secs(seconds);
-            let others = observer.living(vec![row("a"), row("me")], "me", Duration::from_secs(10), now);
+            let rows = vec![row("a"), row("me")];
+            let others = super::living(&mut observer, rows, "me", Duration::from_secs(10), now);
             others.into_keys().collect::<Vec<_>>()
         };
         assert_eq!(living(5, 0), ["a"]);

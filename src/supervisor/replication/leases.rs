@@ -67,8 +67,8 @@ impl Running {
                     continue;
                 }
                 lease.owner = row.owner.as_deref();
-                lease.claim = self.observer.claim(row, me, self.setup.lease.duration, now);
-                lease.unclaimed_for = self.observer.unclaimed_for(shard, now);
+                lease.claim = self.claims.claim(row, me, self.setup.lease.duration, now);
+                lease.unclaimed_for = self.claims.unclaimed_for(shard, now);
                 if let Claim::Held(left) = lease.claim {
                     runs_out_in = Some(runs_out_in.map_or(left, |least| least.min(left)));
                 }
@@ -118,7 +118,7 @@ impl Running {
         let fence = Fence::closed();
         let closes_at = sent + self.setup.lease.fence_span();
         fence.open_until(closes_at);
-        self.observer.forget(&shard);
+        self.claims.forget(&shard);
         self.near.remove(&shard);
         self.rows.insert(shard.clone(), row.clone());
         let is_fresh = self.decided.remove(&shard);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::{Running, SHOW_INTERVAL};
-use crate::lease::Row;
+use crate::lease::{Row, Rows};
 use crate::supervisor::plan::{Order, Standing};
 use crate::supervisor::shard::Live;
 use crate::supervisor::status::{self, Gap, Ledger, Shards};
@@ -66,6 +66,7 @@ impl Running {
         self.permit_retries(&shards);
         let gaps = self.gaps();
         let oldest_poll_unix_ms = self.oldest_poll_unix_ms();
+        self.move_watermarks();
         let replicas = (0..self.channels.len()).map(|index| self.replica(index, now_unix_ms)).collect();
         self.metrics.set_shards(telemetry::Shards {
             active: shards.active,
@@ -188,8 +189,8 @@ impl Running {
         })
     }
 
-    fn replica(&mut self, index: usize, now_unix_ms: i64) -> status::Replica {
-        let through = self.applied_through_unix_ms(index);
+    fn replica(&self, index: usize, now_unix_ms: i64) -> status::Replica {
+        let through = self.applied_through[index];
         let config = &self.setup.config.replicas[index];
         let channel = &self.channels[index];
         let gauges = &channel.gauges;
@@ -254,36 +255,33 @@ impl Running {
         self.live.values().filter(is_detached).count() as u64
     }
 
-    /// The least of all shards that the replica does not have all of, but for those that wait for their parents. A shard
-    /// that ended counts until a child of it is known, because what the child holds comes after it. With none of them it
-    /// stays what it was; as it does when the stream was replaced, because what the old one still holds is not read.
-    fn applied_through_unix_ms(&mut self, index: usize) -> Option<i64> {
+    /// Looks how far replicas are. With no shard that tells, one stays where it was; as it does when the stream was
+    /// replaced, because what the old one still holds is not read.
+    fn move_watermarks(&mut self) {
         if self.stream_gap.is_some() {
-            return self.applied_through[index];
+            return;
         }
-        let replica = &self.channels[index].replica;
-        let with_children: BTreeSet<_> = self.rows.values().filter_map(|row| row.parent.as_ref()).collect();
-        let mut least: Option<Option<i64>> = None;
-        for row in self.rows.values() {
-            let Some(checkpoint) = row.checkpoints.get(replica) else { continue };
-            let through = if checkpoint.position.is_end() {
-                // Once it may expire, its children were there. One that ended before the replica's start has no time.
-                let was_last = row.expires_unix_s.is_none() && !with_children.contains(&row.shard);
-                let Some(through) = checkpoint.applied_through_unix_ms.filter(|_| was_last) else { continue };
-                Some(through)
-            } else if self.replicas.standing_of(replica, row, &self.rows, &self.lineage) == Standing::Waiting
-            {
-                continue;
-            } else {
-                let live = self.live.get(&row.shard);
-                let live = live.and_then(|live| live.seen(replica)?.applied_through.get());
-                live.or(checkpoint.applied_through_unix_ms)
-            };
-            least = Some(least.map_or(through, |least| least.min(through)));
+        let known = Rows::new(self.rows.values());
+        let least: Vec<_> =
+            self.channels.iter().map(|channel| self.least(&known, &channel.replica)).collect();
+        for (through, least) in self.applied_through.iter_mut().zip(least) {
+            *through = least.unwrap_or(*through);
         }
-        if let Some(least) = least {
-            self.applied_through[index] = least;
-        }
-        self.applied_through[index]
+    }
+
+    /// The least time that a shard which [`Rows::bounding`] names has reached for `replica`, by what this worker has
+    /// applied and not written into its row yet. A parent that is listed is about to get its row, and its child waits.
+    fn least(&self, known: &Rows<'_>, replica: &str) -> Option<Option<i64>> {
+        let tells = |row: &&Row| {
+            let waits =
+                || self.replicas.standing_of(replica, row, &self.rows, &self.lineage) == Standing::Waiting;
+            row.checkpoints.contains_key(replica) && !waits()
+        };
+        let through = |row: &Row| {
+            let live = self.live.get(&row.shard).filter(|_| !row.is_done_for(replica));
+            let live = live.and_then(|live| live.seen(replica)?.applied_through.get());
+            live.or_else(|| row.checkpoints.get(replica)?.applied_through_unix_ms)
+        };
+        known.bounding(replica).filter(tells).map(|row| known.reached(row, replica, through)).min()
     }
 }
