@@ -17,3 +17,4 @@ mod shards;
 mod soak;
 mod starts;
 mod support;
+mod verify;

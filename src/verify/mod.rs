@@ -19,6 +19,7 @@
 //! - Nothing is written to any table.
 //! - Memory and disk are bounded by configuration, whatever the tables' sizes ([`join`]).
 
+mod barrier;
 pub mod difference;
 pub mod digest;
 pub mod join;
@@ -30,9 +31,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
-use futures_util::future::{BoxFuture, try_join};
+use futures_util::future::try_join;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -40,6 +40,7 @@ use crate::clock::Clock;
 use crate::key::Key;
 use crate::{control, dynamo, key};
 
+pub use barrier::{Barrier, Watermark};
 pub use difference::{Class, Difference};
 pub use digest::{Digest, Digester};
 use join::{Identity, Join, Side};
@@ -74,21 +75,6 @@ pub struct Parts {
     pub clock: Clock,
     /// Told what is done, as it is done.
     pub progress: watch::Sender<Progress>,
-}
-
-/// How to wait until a replica has all that its source had.
-pub enum Barrier {
-    /// By what the replication proves.
-    Applied {
-        /// Asks up to which time of the source's changes the replica has all, in milliseconds since 1970; `None` when
-        /// nothing is proven.
-        through_unix_ms:
-            Box<dyn Fn() -> BoxFuture<'static, Result<Option<i64>, control::Error>> + Send + Sync>,
-        /// How long a replica may take. What cannot be told then is unstable.
-        patience: Duration,
-    },
-    /// By waiting this long, where nobody can be asked.
-    Grace(Duration),
 }
 
 /// How far a verification is.

@@ -7,3 +7,4 @@ mod offline;
 mod online;
 pub(crate) mod program;
 mod town;
+mod verify;

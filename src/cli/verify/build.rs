@@ -10,13 +10,11 @@ use crate::capacity::Bucket;
 use crate::cli::connections::{Connections, Limits};
 use crate::cli::exit::Failure;
 use crate::cli::place::Place;
-use crate::cli::status::Rows;
 use crate::clock::Clock;
 use crate::config::{Endpoint, Guard, Replica, Replication};
 use crate::control::Control;
 use crate::dynamo::{self, SdkTables, Tables};
 use crate::fault::Stage;
-use crate::lease::Leases;
 use crate::verify::{Barrier, Digester, Parts, Progress, Table, join, segments};
 
 /// Pages of each table that are read at once: they hide the way to another continent, and a page of 1 MB takes a
@@ -137,41 +135,15 @@ impl<'a> Build<'a> {
         let (Some(control), None) = (self.control, self.args.scope.grace) else {
             return Ok(Barrier::Grace(self.args.scope.grace.unwrap_or_default()));
         };
-        let replicas: Vec<String> = self.replication.replicas.iter().map(|it| it.name.clone()).collect();
-        let asked = Asked { control: control.clone(), replication: self.replication.name.clone(), replicas };
-        if asked.through_unix_ms(&replica.name).await?.is_none() {
+        let Replication { name, .. } = self.replication;
+        let barrier = Barrier::of_rows(control.clone(), name, &replica.name, self.args.scope.patience);
+        if !barrier.is_known().await? {
             return Err(Failure::Usage(format!(
-                "nothing proves how far replica `{}/{}` is: let a worker run, or say with --grace how long it may lag",
-                self.replication.name, replica.name
+                "nothing proves how far replica `{name}/{}` is: let a worker run, or say with --grace how long it may lag",
+                replica.name
             )));
         }
-        let (asked, name) = (Arc::new(asked), replica.name.clone());
-        let through_unix_ms = move || {
-            let (asked, name) = (Arc::clone(&asked), name.clone());
-            Box::pin(async move { asked.through_unix_ms(&name).await }) as _
-        };
-        Ok(Barrier::Applied {
-            through_unix_ms: Box::new(through_unix_ms),
-            patience: self.args.scope.patience,
-        })
-    }
-}
-
-/// The rows of a replication, which are asked again and again.
-struct Asked {
-    control: Control,
-    replication: String,
-    replicas: Vec<String>,
-}
-
-// === impl Asked ===
-
-impl Asked {
-    async fn through_unix_ms(&self, replica: &str) -> Result<Option<i64>, crate::control::Error> {
-        // Nothing is written, so the worker's name does not matter.
-        let rows = Leases::new(self.control.clone(), &self.replication, "").load().await?;
-        let rows = Rows::new(&rows, self.replicas.iter().map(String::as_str));
-        Ok(rows.applied_through_unix_ms(replica))
+        Ok(barrier)
     }
 }
 

@@ -1,9 +1,8 @@
 //! The rounds: many suspects at once, so that all of them wait together.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Seen, State, Suspect, Verdict};
 use crate::clock::Clock;
@@ -19,9 +18,6 @@ const OPEN_MAX: usize = 4_000;
 /// How much later than the source was read a change that the read shows may be dated: two hosts' clocks differ by this
 /// at most, and the service dates changes to whole seconds.
 const CLOCKS_DIFFER_MS: i64 = 3_000;
-
-/// How often a replica is asked how far it is.
-const ASK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What settling needs.
 pub(in crate::verify) struct Settler<'a> {
@@ -179,32 +175,5 @@ impl Settler<'_> {
 
     fn state(&mut self, item: Option<&Item>) -> State {
         item.map(|item| self.digester.item(item))
-    }
-}
-
-// === impl Barrier ===
-
-impl Barrier {
-    /// Waits until the replica has all that was written to the source by `unix_ms`. `false` when it does not get there.
-    async fn pass(&self, unix_ms: i64) -> Result<bool, Error> {
-        match self {
-            Self::Grace(grace) => {
-                sleep(*grace).await;
-                Ok(true)
-            }
-            Self::Applied { through_unix_ms, patience } => {
-                let began = Instant::now();
-                loop {
-                    let through = through_unix_ms().await.map_err(Error::Barrier)?;
-                    if through.is_some_and(|through| through >= unix_ms) {
-                        return Ok(true);
-                    }
-                    if began.elapsed() >= *patience {
-                        return Ok(false);
-                    }
-                    sleep(ASK_INTERVAL).await;
-                }
-            }
-        }
     }
 }
