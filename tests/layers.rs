@@ -60,10 +60,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // Programs.
     (
+        "verify",
+        &["backoff", "budget", "capacity", "clock", "control", "dynamo", "fault", "item", "key", "lease"],
+    ),
+    (
         "supervisor",
         &[
             "backoff",
             "budget",
+            "capacity",
             "change",
             "checkpoint",
             "clock",
@@ -82,9 +87,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "stream",
             "task",
             "telemetry",
+            "verify",
         ],
     ),
-    ("verify", &["backoff", "budget", "capacity", "clock", "control", "dynamo", "fault", "item", "key"]),
     // Shell.
     ("config", &[]),
     ("http", &["supervisor", "task", "telemetry"]),

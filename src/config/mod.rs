@@ -34,7 +34,7 @@ pub use problem::{EXIT_CODE, Errors, Excerpt, Place, Problem};
 pub use relation::warnings;
 pub use settings::{
     Config, Control, Endpoint, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log, LogFormat, Poll, Replica,
-    Replication, Source, Start, Worker,
+    Replication, Source, Start, Verify, Worker,
 };
 
 /// Reads the files and resolves the configuration; see [`parse`].

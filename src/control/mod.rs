@@ -11,6 +11,7 @@
 //! | replication | `replica/<name>` | a replica that was started once |
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |
 //! | `<replication>/payload/<replica>` | key's digest, version, part | its payload |
+//! | `<replication>/verify/<replica>` | `rolling` | where the rolling verification is (see `verify::rolling`) |
 //!
 //! Names of replications and replicas hold neither `/` nor `#`, so no two rows collide. The replications of heartbeats,
 //! which nobody names, are `#heartbeat/<source>`: they share their first part with no other row.

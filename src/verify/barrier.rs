@@ -45,19 +45,6 @@ impl Barrier {
         Self::Applied { through_unix_ms: Box::new(through_unix_ms), patience }
     }
 
-    /// Whether it can ever be passed.
-    ///
-    /// # Errors
-    /// When nobody can be asked.
-    pub async fn is_known(&self) -> Result<bool, Error> {
-        match self {
-            Self::Applied { through_unix_ms, .. } => {
-                Ok(through_unix_ms().await.map_err(Error::Barrier)?.is_some())
-            }
-            Self::Grace(_) => Ok(true),
-        }
-    }
-
     /// Waits until the replica has all that was written to the source by `unix_ms`. `false` when it does not get there.
     pub(super) async fn pass(&self, unix_ms: i64) -> Result<bool, Error> {
         let (through_unix_ms, patience) = match self {

@@ -136,6 +136,17 @@ fn member(at: &str, name: &str) -> String {
 // === impl Class ===
 
 impl Class {
+    /// Its name, as reports and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Different => "different",
+            Self::TtlExpired => "ttl-expired",
+            Self::Unstable => "unstable",
+        }
+    }
+
     /// Whether it is proven that the replica is wrong.
     pub fn is_confirmed(self) -> bool {
         matches!(self, Self::Missing | Self::Extra | Self::Different)
@@ -164,13 +175,7 @@ impl Difference {
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "missing",
-            Self::Extra => "extra",
-            Self::Different => "different",
-            Self::TtlExpired => "ttl-expired",
-            Self::Unstable => "unstable",
-        })
+        f.write_str(self.as_str())
     }
 }
 

@@ -12,17 +12,20 @@
 //! looking up each item would cost for small ones, and as much for those of 4 kB. The two scans see each key at different
 //! times, so what differs by its digest ([`digest`]) is only suspect, and [`settle`] finds out.
 //!
+//! [`rolling`] is the same for a table that is verified all the time.
+//!
 //! What holds:
 //!
 //! - Every key that differed all the time from before the scans until the end is found.
 //! - No key is called different because its replica was behind, whatever is written meanwhile.
-//! - Nothing is written to any table.
+//! - Nothing is written to the tables.
 //! - Memory and disk are bounded by configuration, whatever the tables' sizes ([`join`]).
 
 mod barrier;
 pub mod difference;
 pub mod digest;
 pub mod join;
+pub mod rolling;
 pub mod settle;
 pub mod signature;
 mod table;

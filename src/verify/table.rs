@@ -122,6 +122,24 @@ impl Table {
         Ok(found)
     }
 
+    /// Items, as the service last counted them.
+    pub(super) async fn items(&self) -> Result<u64, Error> {
+        let described = self.tables.describe(&self.name).await;
+        described.map(|table| table.items).map_err(|source| self.failed(source))
+    }
+
+    /// One page of at most `items_max` items.
+    pub(super) async fn read(
+        &self,
+        segment: u32,
+        segments: u32,
+        after: Option<&Item>,
+        items_max: usize,
+    ) -> Result<Scanned, Error> {
+        let items_max = u32::try_from(items_max).ok();
+        self.scan_page(Scan { segment, segments, after, items_max, consistent: false }, ITEM_UNITS).await
+    }
+
     async fn fetch_some(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, Error> {
         let mut found = vec![None; keys.len()];
         let mut open: Vec<usize> = (0..keys.len()).collect();
@@ -157,32 +175,35 @@ impl Table {
 
     async fn page(&self, cursor: Cursor, item_units: f64, memory: &Budget) -> Result<Page, Error> {
         let mut memory = memory.reserve(PAGE_BYTES).await;
+        let scan = Scan {
+            segment: cursor.segment,
+            segments: self.segments.max(1),
+            after: cursor.after.as_ref(),
+            items_max: None,
+            consistent: false,
+        };
+        let scanned = self.scan_page(scan, item_units).await?;
+        memory.resize(scanned.bytes);
+        Ok(Page { cursor, scanned, _memory: memory })
+    }
+
+    /// Reads a page, once there are units for it, as short as these demand. Its units are known.
+    async fn scan_page(&self, scan: Scan<'_>, item_units: f64) -> Result<Scanned, Error> {
         let mut attempts = Attempts::new(self);
         loop {
-            let items_max = self.units.items_max(item_units);
+            let limits = [scan.items_max, self.units.items_max(item_units)];
+            let items_max = limits.into_iter().flatten().min();
             let most = items_max.map_or(f64::INFINITY, |items| f64::from(items) * item_units);
             let charge = self.units.reserve(self.units.predicted().min(most)).await;
-            let scan = Scan {
-                segment: cursor.segment,
-                segments: self.segments.max(1),
-                after: cursor.after.as_ref(),
-                items_max,
-                consistent: false,
-            };
-            match self.tables.scan(&self.name, scan).await {
+            match self.tables.scan(&self.name, Scan { items_max, ..scan }).await {
                 Ok(scanned) => {
-                    let units = match scanned.consumed_units {
+                    let consumed_units = match scanned.consumed_units {
                         // The server does not tell.
                         0.0 => read_units(scanned.bytes, false),
                         told => told,
                     };
-                    charge.settle(units);
-                    memory.resize(scanned.bytes);
-                    return Ok(Page {
-                        cursor,
-                        scanned: Scanned { consumed_units: units, ..scanned },
-                        _memory: memory,
-                    });
+                    charge.settle(consumed_units);
+                    return Ok(Scanned { consumed_units, ..scanned });
                 }
                 Err(error) => {
                     charge.refund();
@@ -190,6 +211,10 @@ impl Table {
                 }
             }
         }
+    }
+
+    fn failed(&self, source: dynamo::Error) -> Error {
+        Error::Read { table: self.name.clone(), source: Box::new(source) }
     }
 }
 
@@ -246,7 +271,7 @@ impl<'a> Attempts<'a> {
                 self.pause().await;
                 Ok(())
             }
-            _ => Err(Error::Read { table: self.table.name.clone(), source: Box::new(error) }),
+            _ => Err(self.table.failed(error)),
         }
     }
 }

@@ -195,7 +195,7 @@ impl Traffic {
             version += 1;
             let number = fastrand::u64(self.keys.clone());
             // Deletes too, and states that come again.
-            let rest = (version % 7 != 0).then(|| format!(r#","v":{{"N":"{}"}}"#, version % 50));
+            let rest = (!version.is_multiple_of(7)).then(|| format!(r#","v":{{"N":"{}"}}"#, version % 50));
             write(&self.memory, "source", number, rest.as_deref()).await;
             // The service dates by whole seconds.
             let created_unix_ms = self.clock.unix_ms() / 1_000 * 1_000;

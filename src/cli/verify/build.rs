@@ -15,6 +15,7 @@ use crate::config::{Endpoint, Guard, Replica, Replication};
 use crate::control::Control;
 use crate::dynamo::{self, SdkTables, Tables};
 use crate::fault::Stage;
+use crate::lease::Leases;
 use crate::verify::{Barrier, Digester, Parts, Progress, Table, join, segments};
 
 /// Pages of each table that are read at once: they hide the way to another continent, and a page of 1 MB takes a
@@ -136,14 +137,15 @@ impl<'a> Build<'a> {
             return Ok(Barrier::Grace(self.args.scope.grace.unwrap_or_default()));
         };
         let Replication { name, .. } = self.replication;
-        let barrier = Barrier::of_rows(control.clone(), name, &replica.name, self.args.scope.patience);
-        if !barrier.is_known().await? {
+        // Nothing is written, so the worker's name does not matter.
+        let rows = Leases::new(control.clone(), name, "").load().await?;
+        if !rows.iter().any(|row| row.checkpoints.contains_key(&replica.name)) {
             return Err(Failure::Usage(format!(
-                "nothing proves how far replica `{name}/{}` is: let a worker run, or say with --grace how long it may lag",
+                "no worker has begun to replicate to `{name}/{}`: let one run, or say with --grace how long to wait",
                 replica.name
             )));
         }
-        Ok(barrier)
+        Ok(Barrier::of_rows(control.clone(), name, &replica.name, self.args.scope.patience))
     }
 }
 

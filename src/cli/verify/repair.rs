@@ -75,18 +75,21 @@ pub(super) struct Repair<'a> {
     parts: &'a Parts,
 }
 
+/// What the control table answers, in the end.
+type Answer<T> = BoxFuture<'static, Result<T, control::Error>>;
+
 /// The workers of the fleet, asked through the control table.
-pub(super) struct Workers {
+struct Workers {
     /// Asks for repairs.
-    pub(super) post: Box<dyn Fn(Vec<Key>) -> BoxFuture<'static, Result<(), control::Error>>>,
+    post: Box<dyn Fn(Vec<Key>) -> Answer<()>>,
     /// How many of them are not done, and what stands in the way of one.
-    pub(super) waiting: Box<dyn Fn() -> BoxFuture<'static, Result<Waiting, control::Error>>>,
+    waiting: Box<dyn Fn() -> Answer<Waiting>>,
 }
 
 /// Repairs that are not done.
-pub(super) struct Waiting {
-    pub(super) keys: usize,
-    pub(super) trouble: Option<String>,
+struct Waiting {
+    keys: usize,
+    trouble: Option<String>,
 }
 
 // === impl Wanted ===

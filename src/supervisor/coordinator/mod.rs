@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!  lease (a post) ── taken ──> office ───┬── every 10 s: rows ──> view ──> watermark, unowned shards
-//!    ^                                   └── heartbeats, one task per source
+//!    ^                                   ├── heartbeats, one task per source
+//!    │                                   └── rolling verifications, one per replica that is to be verified
 //!    └── looked at once a second by everybody else; released in a drain, or left to run out
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! - A watermark comes from the rows alone, so a shard that nobody reads freezes it.
 
 mod office;
+mod verification;
 mod view;
 
 use std::convert::Infallible;
@@ -36,6 +38,7 @@ use super::heartbeat::{self, Gate, Route};
 use super::{Config, Replication};
 use crate::dynamo::RowKey;
 use crate::lease::{Leases, Owner, Post, Term};
+use verification::Verification;
 
 pub(super) use office::Office;
 
@@ -116,7 +119,9 @@ impl Duties<'_> {
     async fn run(&self, office: &Office) -> Infallible {
         let (fleet, worker, clock) = (self.config.control.table(), &self.config.worker, self.config.clock);
         let beats = self.routes.iter().map(|route| heartbeat::beat(route, fleet, worker, clock, office));
-        let (never, _) = join(self.watch(office), join_all(beats)).await;
+        let verifications = Verification::all(self.config);
+        let verified = join_all(verifications.iter().map(|it| it.run(office)));
+        let ((never, _), _) = join(join(self.watch(office), join_all(beats)), verified).await;
         never
     }
 

@@ -9,7 +9,8 @@
 //! - The replica's item equals the source's last one: there is no difference.
 //! - The source's item is the same both times, and the replica's another: what was written to the source before the first
 //!   read is in the replica, and nothing was written since; so the replica is wrong. Only an item that was changed and
-//!   changed back between the two reads looks the same, so it takes two rounds in a row with the same result.
+//!   changed back between the two reads looks the same, so it takes two rounds in a row with the same result, and five
+//!   where any state was ever seen to change.
 //! - Anything else proves nothing: it is tried again, each time after twice the pause, and given up as unstable.
 //!
 //! [`Suspect`] decides, and knows no clock and no table; [`settle`](run::settle) reads.
@@ -20,11 +21,18 @@ use std::time::Duration;
 
 use super::Digest;
 
-/// Rounds in a row that must show the same difference.
+/// Rounds in a row that must show the same difference of a key that was never seen to change.
 pub const CONFIRMATIONS: u32 = 2;
+
+/// The same for one that was seen to change. For an item that goes to and fro between two states as often as it is looked
+/// at, it is one in 2¹⁵ that five rounds, of three reads each, show the same by chance.
+pub const CONFIRMATIONS_OF_CHANGING: u32 = 5;
 
 /// Rounds in all before a key is given up.
 pub const TRIES_MAX: u32 = 8;
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
 /// Pause after the first round; it doubles with each more.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -51,6 +59,8 @@ pub struct Suspect {
     /// Rounds in a row that showed `last`.
     confirmations: u32,
     last: Option<(State, State)>,
+    /// Whether a state was ever another one than before.
+    changes: bool,
 }
 
 /// What a round means for a key.
@@ -69,27 +79,33 @@ pub enum Verdict {
 // === impl Suspect ===
 
 impl Suspect {
+    /// One that was seen like this without any wait.
+    pub fn new(source: State, replica: State) -> Self {
+        Self { last: Some((source, replica)), ..Self::default() }
+    }
+
     /// Judges by one more round.
     pub fn judge(&mut self, seen: Seen) -> Verdict {
         let Seen { before, replica, after } = seen;
         if replica == after {
             return Verdict::Equal;
         }
-        if before == after {
-            let same = self.last == Some((after, replica));
-            self.confirmations = if same { self.confirmations + 1 } else { 1 };
-            self.last = Some((after, replica));
-            if self.confirmations >= CONFIRMATIONS {
-                return Verdict::Confirmed;
-            }
-        } else {
-            self.confirmations = 0;
-            self.last = None;
+        let same = self.last == Some((after, replica));
+        self.changes |= before != after || self.last.is_some() && !same;
+        self.last = Some((after, replica));
+        self.confirmations = match (before == after, same) {
+            (true, true) => self.confirmations + 1,
+            (true, false) => 1,
+            (false, _) => 0,
+        };
+        let wanted = if self.changes { CONFIRMATIONS_OF_CHANGING } else { CONFIRMATIONS };
+        if self.confirmations >= wanted {
+            return Verdict::Confirmed;
         }
         self.tries += 1;
         match self.tries {
             TRIES_MAX.. => Verdict::Unstable,
-            tries => Verdict::Again(FIRST_PAUSE * (1 << (tries - 1))),
+            tries => Verdict::Again((FIRST_PAUSE * (1 << (tries - 1))).min(LONGEST_PAUSE)),
         }
     }
 }

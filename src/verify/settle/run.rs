@@ -82,7 +82,8 @@ impl Settler<'_> {
         let due = Instant::now();
         let differ = keys.into_iter().zip(source.into_iter().zip(replica));
         let differ = differ.filter(|(_, (source, replica))| source != replica);
-        Ok(differ.map(|(key, _)| Open { key, suspect: Suspect::default(), due }).collect())
+        let open = |(key, (source, replica))| Open { key, suspect: Suspect::new(source, replica), due };
+        Ok(differ.map(open).collect())
     }
 
     /// One round of all that are due. What is to be tried again goes back to `open`.

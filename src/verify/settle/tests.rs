@@ -23,6 +23,11 @@ fn a_difference_must_be_seen_twice_and_be_the_same() {
     let mut suspect = Suspect::default();
     assert_eq!(suspect.judge(seen(1, 2, 1)), Verdict::Again(FIRST_PAUSE));
     assert_eq!(suspect.judge(seen(1, 2, 1)), Verdict::Confirmed);
+    let mut changing = Suspect::new(state(3), state(2));
+    for round in 1..=CONFIRMATIONS_OF_CHANGING {
+        let verdict = changing.judge(seen(1, 2, 1));
+        assert_eq!(verdict == Verdict::Confirmed, round == CONFIRMATIONS_OF_CHANGING, "round {round}");
+    }
     let mut toggled = Suspect::default();
     for round in 0..TRIES_MAX {
         let verdict = toggled.judge(if round % 2 == 0 { seen(1, 2, 1) } else { seen(2, 1, 2) });
@@ -105,6 +110,7 @@ proptest! {
         steps in prop::collection::vec(any_step(), 0..9),
     ) {
         let town = Town { history: vec![state(77)], applied: 0, broken: Some(state(wrong)) };
+        // It changes in the first three rounds at most, and five of eight are left.
         prop_assert_eq!(run(town, &steps), Verdict::Confirmed);
     }
 }
