@@ -36,7 +36,7 @@ struct Seen {
 impl Seen {
     async fn new() -> Self {
         let memory = Arc::new(Memory::default());
-        memory.describe_as(dynamo::Table { items: 500, ..described() });
+        memory.describe_as(dynamo::Table { items: 500, ..dynamo::Table::default() });
         for number in 0..500 {
             for table in ["source", "replica"] {
                 write(&memory, table, number, Some("same")).await;
@@ -74,20 +74,6 @@ impl Seen {
                 Told::Covered(at) => covered.lock().expect("no panic").push(at),
             }),
         }
-    }
-}
-
-fn described() -> dynamo::Table {
-    dynamo::Table {
-        arn: String::new(),
-        usable: true,
-        key: Vec::new(),
-        stream: None,
-        items: 0,
-        bytes: 0,
-        index_keys: Vec::new(),
-        provisioned: None,
-        on_demand_max: (None, None),
     }
 }
 
