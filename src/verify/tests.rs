@@ -184,6 +184,8 @@ struct Traffic {
     /// Keys that are written to.
     keys: std::ops::Range<u64>,
     lag: Duration,
+    /// How many states an item goes through, again and again.
+    states: u64,
 }
 
 impl Traffic {
@@ -195,7 +197,8 @@ impl Traffic {
             version += 1;
             let number = fastrand::u64(self.keys.clone());
             // Deletes too, and states that come again.
-            let rest = (!version.is_multiple_of(7)).then(|| format!(r#","v":{{"N":"{}"}}"#, version % 50));
+            let rest =
+                (!version.is_multiple_of(7)).then(|| format!(r#","v":{{"N":"{}"}}"#, version % self.states));
             write(&self.memory, "source", number, rest.as_deref()).await;
             // The service dates by whole seconds.
             let created_unix_ms = self.clock.unix_ms() / 1_000 * 1_000;
@@ -211,6 +214,16 @@ impl Traffic {
 }
 
 async fn under_load(seed: u64, lag: Duration, planted: bool) -> (Findings, BTreeMap<String, Class>) {
+    under(seed, lag, planted, 100..400, 50).await
+}
+
+async fn under(
+    seed: u64,
+    lag: Duration,
+    planted: bool,
+    keys: std::ops::Range<u64>,
+    states: u64,
+) -> (Findings, BTreeMap<String, Class>) {
     fastrand::seed(seed);
     let (memory, dir) = (Arc::new(Memory::default()), tempfile::tempdir().expect("a directory"));
     fill(&memory, 100..400, r#","v":{"N":"0"}"#).await;
@@ -226,7 +239,7 @@ async fn under_load(seed: u64, lag: Duration, planted: bool) -> (Findings, BTree
     };
     let parts = parts(&memory, &dir, barrier);
     let traffic =
-        Traffic { memory: Arc::clone(&memory), applied_unix_ms, clock: parts.clock, keys: 100..400, lag };
+        Traffic { memory: Arc::clone(&memory), applied_unix_ms, clock: parts.clock, keys, lag, states };
     let mut tasks = Tasks::new();
     tasks.spawn(tracing::Span::none(), traffic.run());
     // Some of it is on its way when the scans begin.
@@ -243,6 +256,18 @@ async fn a_replica_that_only_lags_gives_no_alarm() {
         suspects += findings.progress.suspects;
     }
     assert!(suspects > 100, "only {suspects} keys were suspect: the writers did nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_go_to_and_fro_give_no_alarm() {
+    let mut suspects = 0;
+    for seed in 0..100 {
+        // Each of a few keys changes several times within the time that it takes to look at it.
+        let (findings, _) = under(seed, Duration::from_secs(2), false, 100..120, 2).await;
+        assert_eq!(findings.confirmed().count(), 0, "seed {seed}: {:?}", findings.differences);
+        suspects += findings.progress.suspects;
+    }
+    assert!(suspects > 100, "only {suspects} keys were suspect");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,16 +1,17 @@
 //! From suspect to difference: a key is called different only when nothing else explains what is seen of it.
 //!
-//! A round of one key is four steps:
+//! A round of one key:
 //!
 //! ```text
-//!  source ──> wait until the replica has all that was in the source then ──> replica ──> source again
+//!  source ──> wait until the replica has all that was in the source then ──> replica ──> source ─┐ four times,
+//!                                                                              ^─────────────────┘ at random pauses
 //! ```
 //!
 //! - The replica's item equals the source's last one: there is no difference.
-//! - The source's item is the same both times, and the replica's another: what was written to the source before the first
+//! - The source's item is the same every time, and the replica's another: what was written to the source before the first
 //!   read is in the replica, and nothing was written since; so the replica is wrong. Only an item that was changed and
-//!   changed back between the two reads looks the same, so it takes two rounds in a row with the same result, and five
-//!   where any state was ever seen to change.
+//!   changed back between two reads looks the same, which is why there are so many reads, and why it takes three rounds in
+//!   a row with the same result, and six where any state was ever seen to change.
 //! - Anything else proves nothing: it is tried again, each time after twice the pause, and given up as unstable.
 //!
 //! [`Suspect`] decides, and knows no clock and no table; [`settle`](run::settle) reads.
@@ -22,14 +23,14 @@ use std::time::Duration;
 use super::Digest;
 
 /// Rounds in a row that must show the same difference of a key that was never seen to change.
-pub const CONFIRMATIONS: u32 = 2;
+pub const CONFIRMATIONS: u32 = 3;
 
-/// The same for one that was seen to change. For an item that goes to and fro between two states as often as it is looked
-/// at, it is one in 2¹⁵ that five rounds, of three reads each, show the same by chance.
-pub const CONFIRMATIONS_OF_CHANGING: u32 = 5;
+/// The same for one that was seen to change. An item that goes to and fro between two states shows the same in all the
+/// reads of three rounds by chance less often than once in 10⁴ times, and of six less than once in 10⁸.
+pub const CONFIRMATIONS_OF_CHANGING: u32 = 6;
 
 /// Rounds in all before a key is given up.
-pub const TRIES_MAX: u32 = 8;
+pub const TRIES_MAX: u32 = 10;
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
@@ -49,6 +50,8 @@ pub struct Seen {
     pub replica: State,
     /// In the source, after that.
     pub after: State,
+    /// Whether both were the same each time that they were read after the wait.
+    pub steady: bool,
 }
 
 /// A key that may be different.
@@ -86,14 +89,15 @@ impl Suspect {
 
     /// Judges by one more round.
     pub fn judge(&mut self, seen: Seen) -> Verdict {
-        let Seen { before, replica, after } = seen;
+        let Seen { before, replica, after, steady } = seen;
+        let steady = steady && before == after;
         if replica == after {
             return Verdict::Equal;
         }
         let same = self.last == Some((after, replica));
-        self.changes |= before != after || self.last.is_some() && !same;
+        self.changes |= !steady || self.last.is_some() && !same;
         self.last = Some((after, replica));
-        self.confirmations = match (before == after, same) {
+        self.confirmations = match (steady, same) {
             (true, true) => self.confirmations + 1,
             (true, false) => 1,
             (false, _) => 0,

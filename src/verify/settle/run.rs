@@ -1,8 +1,9 @@
 //! The rounds: many suspects at once, so that all of them wait together.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Seen, State, Suspect, Verdict};
 use crate::clock::Clock;
@@ -18,6 +19,12 @@ const OPEN_MAX: usize = 4_000;
 /// How much later than the source was read a change that the read shows may be dated: two hosts' clocks differ by this
 /// at most, and the service dates changes to whole seconds.
 const CLOCKS_DIFFER_MS: i64 = 3_000;
+
+/// How often both sides are read after the wait.
+const READS: u32 = 4;
+
+/// Between two of these reads, about: what is written to all the time changes within it.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What settling needs.
 pub(in crate::verify) struct Settler<'a> {
@@ -40,6 +47,19 @@ struct Open {
 struct Round {
     open: Open,
     before: State,
+    /// What the first read after the wait saw of the source and the replica.
+    first: Option<(State, State)>,
+    /// Whether all later ones saw the same.
+    steady: bool,
+}
+
+// === impl Round ===
+
+impl Round {
+    fn note(&mut self, source: State, replica: State) {
+        let first = *self.first.get_or_insert((source, replica));
+        self.steady &= first == (source, replica);
+    }
 }
 
 // === impl Settler ===
@@ -96,8 +116,14 @@ impl Settler<'_> {
         let keys: Vec<_> = due.iter().map(|it| it.key.clone()).collect();
         let before = self.before(&keys).await?;
         let passed = self.barrier.pass(self.clock.unix_ms() + CLOCKS_DIFFER_MS).await?;
-        let mut rounds: VecDeque<_> =
-            due.into_iter().zip(before).map(|(open, before)| Round { open, before }).collect();
+        let pairs = due.into_iter().zip(before);
+        let mut rounds: Vec<_> =
+            pairs.map(|(open, before)| Round { open, before, first: None, steady: true }).collect();
+        for _ in 1..READS {
+            self.read(&mut rounds).await?;
+            sleep(PAUSE.mul_f64(0.4 + fastrand::f64() * 1.2)).await;
+        }
+        let mut rounds = VecDeque::from(rounds);
         while !rounds.is_empty() {
             let part: Vec<_> = rounds.drain(..rounds.len().min(FETCH_KEYS_MAX)).collect();
             let keys: Vec<_> = part.iter().map(|it| it.open.key.clone()).collect();
@@ -112,6 +138,25 @@ impl Settler<'_> {
         Ok(true)
     }
 
+    /// Reads both sides of all rounds once, drops those that are equal, and notes which were seen to change.
+    async fn read(&mut self, rounds: &mut Vec<Round>) -> Result<(), Error> {
+        let mut left = Vec::with_capacity(rounds.len());
+        while !rounds.is_empty() {
+            let part: Vec<_> = rounds.drain(..rounds.len().min(FETCH_KEYS_MAX)).collect();
+            let keys: Vec<_> = part.iter().map(|it| it.open.key.clone()).collect();
+            let replica = self.states(self.replica.fetch(&keys).await?);
+            let source = self.states(self.source.fetch(&keys).await?);
+            for (mut round, (source, replica)) in part.into_iter().zip(source.into_iter().zip(replica)) {
+                if source != replica {
+                    round.note(source, replica);
+                    left.push(round);
+                }
+            }
+        }
+        *rounds = left;
+        Ok(())
+    }
+
     async fn before(&mut self, keys: &[Key]) -> Result<Vec<State>, Error> {
         let mut states = Vec::with_capacity(keys.len());
         for keys in keys.chunks(FETCH_KEYS_MAX) {
@@ -122,15 +167,17 @@ impl Settler<'_> {
 
     fn judge(
         &mut self,
-        round: Round,
+        mut round: Round,
         source: Option<Item>,
         replica: Option<Item>,
         passed: bool,
         open: &mut Vec<Open>,
         found: &mut impl FnMut(Difference) -> bool,
     ) -> bool {
-        let Round { open: Open { key, mut suspect, .. }, before } = round;
-        let seen = Seen { before, replica: self.state(replica.as_ref()), after: self.state(source.as_ref()) };
+        let (of_source, of_replica) = (self.state(source.as_ref()), self.state(replica.as_ref()));
+        round.note(of_source, of_replica);
+        let Round { open: Open { key, mut suspect, .. }, before, steady, .. } = round;
+        let seen = Seen { before, replica: of_replica, after: of_source, steady };
         let verdict = match suspect.judge(seen) {
             Verdict::Equal => return true,
             // How the replica is behind says nothing about it.
