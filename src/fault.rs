@@ -50,6 +50,8 @@ pub enum Stage {
     Discover,
     /// Getting an iterator or records, or fetching the items that a record names.
     Read,
+    /// Reading the items of a source table, to copy them.
+    Copy,
     /// Writing to a replica.
     Write,
     /// Reading or writing the control table.
@@ -123,6 +125,10 @@ pub fn advice(fault: Fault, stage: Stage) -> &'static str {
         }
         (F::Missing, Stage::Read) => {
             "the shard vanished before it was read to its end: the replica misses changes and must be copied anew"
+        }
+        (F::Missing, Stage::Copy) => {
+            "the source table does not exist: what was copied stays, and the copy goes on when it is back; \
+             `dynamirror copy --cancel` gives it up"
         }
         (F::Missing, Stage::Control) => "create the control table with `dynamirror init`",
         (F::Missing, _) => "the table or stream does not exist: check its name, region and account",

@@ -19,7 +19,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | shell | [`cli`] [`http`] [`config`] [`demo`] |
-//! | programs | [`supervisor`] [`verify`] |
+//! | programs | [`supervisor`] [`copy`] [`verify`] |
 //! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
 //! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`capacity`] [`task`] [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`]; `mutation`: deliberate bugs, in tests alone |
@@ -34,6 +34,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod copy;
 #[cfg(feature = "emulator")]
 pub mod demo;
 pub mod dynamo;

@@ -61,6 +61,14 @@ pub(crate) enum Mutation {
     ReplayAtOnce,
     /// A pause is not obeyed.
     PauseIgnored,
+    /// A copied item is written whatever the stream has written to its key.
+    CopyWithoutGuard,
+    /// Pages that may be stale are guarded as consistent ones are.
+    CopyWindowZero,
+    /// Keys are not remembered any more when there are too many.
+    GuardDroppedOnOverflow,
+    /// After a restart a copy reads on at once, not knowing what the stream has written before.
+    CopyWithoutWait,
 }
 
 /// Whether the program has this bug.

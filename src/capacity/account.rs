@@ -143,6 +143,5 @@ impl Account {
 }
 
 fn sane(units: f64) -> f64 {
-    // Of no number `max` makes 0.
-    units.max(0.0).min(CHARGE_MAX)
+    if units.is_nan() { 0.0 } else { units.clamp(0.0, CHARGE_MAX) }
 }

@@ -18,6 +18,7 @@ mod check_config;
 mod choose;
 mod confirm;
 mod connections;
+mod copy;
 mod dead_letters;
 mod desired;
 pub mod exit;
@@ -85,6 +86,8 @@ enum Command {
     Resume(desired::pause::Args),
     /// Let a replica, or all of a replication, go on from another place in the stream.
     Seek(desired::seek::Args),
+    /// Copy what a source holds already to its replicas, while changes go on.
+    Copy(copy::Args),
     /// List, show, retry or drop changes that a replica refused.
     DeadLetters(dead_letters::Args),
 }
@@ -130,6 +133,7 @@ fn dispatch(command: Command) -> Result<Code, Failure> {
         Command::Pause(args) => desired::pause::run(&args, desired::pause::Verb::Pause),
         Command::Resume(args) => desired::pause::run(&args, desired::pause::Verb::Resume),
         Command::Seek(args) => desired::seek::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
     }
 }

@@ -27,6 +27,7 @@ pub(super) enum Kind {
     Filter,
     Start,
     HeartbeatMode,
+    CopyMode,
 }
 
 /// What holds when a key is not written.
@@ -64,6 +65,7 @@ impl Kind {
             Kind::LogFormat => "\"auto\", \"text\" or \"json\"",
             Kind::Filter => "a log filter such as \"info\" or \"info,dynamirror::lease=debug\"",
             Kind::HeartbeatMode => "\"off\", \"dedicated\" or \"in-table\"",
+            Kind::CopyMode => "\"off\" or \"auto\"",
             Kind::Start => "\"trim_horizon\", \"latest\" or a time such as \"2026-11-20T10:00:00Z\"",
         }
     }
@@ -90,6 +92,7 @@ impl Kind {
             Kind::Listen => "address:port".to_owned(),
             Kind::LogFormat => "`auto`, `text`, `json`".to_owned(),
             Kind::HeartbeatMode => "`off`, `dedicated`, `in-table`".to_owned(),
+            Kind::CopyMode => "`off`, `auto`".to_owned(),
             Kind::Start => "`trim_horizon`, `latest`, RFC 3339 time".to_owned(),
         }
     }

@@ -33,8 +33,8 @@ pub use print::{effective, example, reference};
 pub use problem::{EXIT_CODE, Errors, Excerpt, Place, Problem};
 pub use relation::warnings;
 pub use settings::{
-    Config, Control, Endpoint, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log, LogFormat, Poll, Replica,
-    Replication, Source, Start, Verify, Worker,
+    Config, Control, CopyMode, Endpoint, FirstCopy, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log,
+    LogFormat, Poll, Replica, Replication, Source, Start, Verify, Worker,
 };
 
 /// Reads the files and resolves the configuration; see [`parse`].

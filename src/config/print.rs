@@ -156,6 +156,13 @@ impl Page {
         self.text("guard", replica.guard.as_str());
         self.text("guard_attribute", &replica.guard_attribute);
         self.plain("park_limit", replica.park_limit);
+        self.text("copy", replica.copy.mode.as_str());
+        if let Some(units) = replica.copy.read_units {
+            self.plain("copy_read_units", units);
+        }
+        self.plain("copy_consistent", replica.copy.consistent);
+        self.text("copy_window", &duration(replica.copy.window));
+        self.plain("copy_reconcile", replica.copy.reconcile);
     }
 }
 

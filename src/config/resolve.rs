@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::relation;
 use super::schema::{ROOT, Table};
 use super::settings::{
-    Config, Control, Endpoint, Heartbeat, Http, Lease, Log, Poll, Replica, Source, Verify, Worker,
+    Config, Control, Endpoint, FirstCopy, Heartbeat, Http, Lease, Log, Poll, Replica, Source, Verify, Worker,
 };
 use super::value::{self, Refusal};
 
@@ -192,6 +192,7 @@ impl Reader<'_> {
         let guard = self.read(node, "guard", |_, text| value::guard(text));
         let guard_attribute = self.text(node, "guard_attribute");
         let park_limit = self.integer(node, "park_limit");
+        let copy = self.copy(node);
         let build = || {
             Some(Replica {
                 name: name.clone()?,
@@ -203,9 +204,26 @@ impl Reader<'_> {
                 guard: guard?,
                 guard_attribute: guard_attribute?,
                 park_limit: park_limit?,
+                copy: copy?,
             })
         };
         ReplicaDraft { replica: build(), name }
+    }
+
+    fn copy(&mut self, node: &Node<'_>) -> Option<FirstCopy> {
+        let mode = self.read(node, "copy", |_, text| value::copy_mode(text));
+        let read_units = self.optional(node, "copy_read_units");
+        let consistent = self.read(node, "copy_consistent", |_, text| value::flag(text));
+        let window = self.duration(node, "copy_window");
+        let reconcile = self.read(node, "copy_reconcile", |_, text| value::flag(text));
+        Some(FirstCopy {
+            mode: mode?,
+            // It was read as a number before.
+            read_units: read_units?.and_then(|text| text.parse().ok()),
+            consistent: consistent?,
+            window: window?,
+            reconcile: reconcile?,
+        })
     }
 
     /// The endpoint of a table that lives in `node`; `table` is its name or ARN.

@@ -5,7 +5,8 @@
 
 use super::kind::{Kind, Preset};
 use super::settings::{
-    Control, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log, LogFormat, Poll, Replica, Verify, Worker,
+    Control, CopyMode, FirstCopy, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log, LogFormat, Poll,
+    Replica, Verify, Worker,
 };
 
 /// A table of the configuration.
@@ -368,6 +369,39 @@ static REPLICA: Table = Table {
             Kind::Integer(Replica::PARK_LIMIT),
             Preset::Integer(Replica::DEFAULT_PARK_LIMIT),
             "more refused keys than this stall the replica instead of being parked",
+        ),
+        value(
+            "copy",
+            Kind::CopyMode,
+            Preset::Text(CopyMode::Off.as_str()),
+            "auto copies what the source holds when the replica is begun with for the first time; off leaves that to `dynamirror copy`",
+        ),
+        value(
+            "copy_read_units",
+            Kind::Integer(FirstCopy::READ_UNITS),
+            Preset::Absent(
+                "1000",
+                "half of the source's provisioned or maximum reads; without these, no limit",
+            ),
+            "read units per second of the source that a copy may use",
+        ),
+        value(
+            "copy_consistent",
+            Kind::Flag,
+            Preset::Flag(FirstCopy::DEFAULT_CONSISTENT),
+            "strongly consistent reads, which cost twice as much; otherwise a copy waits for copy_window first, and after each restart",
+        ),
+        value(
+            "copy_window",
+            Kind::Duration(FirstCopy::WINDOW),
+            Preset::Duration(FirstCopy::DEFAULT_WINDOW),
+            "by how much reads may be behind that are not strongly consistent",
+        ),
+        value(
+            "copy_reconcile",
+            Kind::Flag,
+            Preset::Flag(FirstCopy::DEFAULT_RECONCILE),
+            "copy to a replica that holds items already: they are replaced, and those that the source does not have are deleted",
         ),
     ],
 };

@@ -328,6 +328,60 @@ pub struct Replica {
     pub guard_attribute: String,
     /// More refused keys than this stall the replica instead of being parked; 0 stalls at the first.
     pub park_limit: u64,
+    /// How the items that the source holds already get into it.
+    pub copy: FirstCopy,
+}
+
+/// The first copy of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstCopy {
+    /// Whether it happens by itself.
+    pub mode: CopyMode,
+    /// Read units per second of the source that it may use; `None` for half of what the table has, or without a limit
+    /// where it is billed on demand.
+    pub read_units: Option<u64>,
+    /// Whether reads are strongly consistent, which cost twice as much and need no window.
+    pub consistent: bool,
+    /// By how much other reads may be behind.
+    pub window: Duration,
+    /// Whether a replica that holds items may be copied to; those that the source does not have are deleted.
+    pub reconcile: bool,
+}
+
+impl FirstCopy {
+    /// A strongly consistent copy needs no window to be waited for, and most tables cost cents either way.
+    pub const DEFAULT_CONSISTENT: bool = true;
+    /// Whoever copies over a table that is not empty should have said so.
+    pub const DEFAULT_RECONCILE: bool = false;
+    /// The service gives no bound; a second is usual, and a minute is far above all that was ever seen.
+    pub const DEFAULT_WINDOW: Duration = MINUTE;
+    /// Below a second nothing is gained; an hour of remembered keys is memory for nothing.
+    pub const WINDOW: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3600);
+    /// Nothing can be read for 0; above ten million no table goes.
+    pub const READ_UNITS: RangeInclusive<u64> = 1..=10_000_000;
+}
+
+/// Whether a replica is copied by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CopyMode {
+    /// Only by `dynamirror copy`.
+    #[default]
+    Off,
+    /// When a worker begins with it for the first time.
+    Auto,
+}
+
+impl CopyMode {
+    /// All of them, in the order they are documented.
+    pub const ALL: [Self; 2] = [Self::Off, Self::Auto];
+
+    /// The word the configuration uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// What keeps a replay from replacing a newer state of an item by an older one.

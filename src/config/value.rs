@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::print;
 use super::problem::mask_userinfo;
-use super::settings::{Guard, HeartbeatMode, LogFormat, Start};
+use super::settings::{CopyMode, Guard, HeartbeatMode, LogFormat, Start};
 
 /// Why a text is not a value of its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ pub(super) fn text(kind: &Kind, text: &str) -> Result<String> {
         Kind::ExternalId => external_id(text),
         Kind::Filter => filter(text),
         Kind::HeartbeatMode => heartbeat_mode(text).map(drop),
+        Kind::Integer(range) => integer(text, range).map(drop),
         _ => non_empty(text),
     }?;
     Ok(text.to_owned())
@@ -144,6 +145,14 @@ pub(super) fn heartbeat_mode(text: &str) -> Result<HeartbeatMode> {
         .into_iter()
         .find(|mode| mode.as_str() == text)
         .ok_or_else(|| Refusal::expected(&Kind::HeartbeatMode, text))
+}
+
+/// Whether a replica is copied by itself.
+pub(super) fn copy_mode(text: &str) -> Result<CopyMode> {
+    CopyMode::ALL
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or_else(|| Refusal::expected(&Kind::CopyMode, text))
 }
 
 /// A start position. Iterator types are also taken the way DynamoDB writes them.

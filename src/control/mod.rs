@@ -11,6 +11,9 @@
 //! | replication | `replica/<name>` | a replica that was started once |
 //! | `<replication>/parked/<replica>` | key's digest | a parked key (see `replica::parked`) |
 //! | `<replication>/payload/<replica>` | key's digest, version, part | its payload |
+//! | `<replication>/copy/<replica>` | `run` | the newest copy: what was asked for, how far it is (see `copy`) |
+//! | `<replication>/copy/<replica>` | `segment/<number>` | how far one segment of it is |
+//! | `<replication>/repair/<replica>` | `wanted/` or `done/`, key's digest | a key to copy anew (see `copy::repair`) |
 //! | `<replication>/verify/<replica>` | `rolling` | where the rolling verification is (see `verify::rolling`) |
 //!
 //! Names of replications and replicas hold neither `/` nor `#`, so no two rows collide. The replications of heartbeats,

@@ -175,7 +175,13 @@ impl Counts {
 
 /// What became of the changes that are no longer under way.
 pub(super) fn settled(ledger: &Ledger) -> u64 {
-    ledger.applied + ledger.stale + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned
+    ledger.applied
+        + ledger.stale
+        + ledger.superseded
+        + ledger.coalesced
+        + ledger.filtered
+        + ledger.parked
+        + ledger.abandoned
 }
 
 #[cfg(test)]

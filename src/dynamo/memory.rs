@@ -114,6 +114,15 @@ impl Memory {
         item.map(|item| format!("{item:?}"))
     }
 
+    /// All items of a table, as JSON text by their keys.
+    pub(crate) fn items(&self, table: &str) -> BTreeMap<String, String> {
+        let state = self.state();
+        let items = state.items.iter().filter(|((of, _), _)| of == table);
+        items
+            .map(|((_, key), item)| (String::from_utf8_lossy(key).into_owned(), format!("{item:?}")))
+            .collect()
+    }
+
     /// Keys of the batches that were tried so far, in order.
     pub(crate) fn batches(&self) -> Vec<Vec<String>> {
         self.state().batches.clone()

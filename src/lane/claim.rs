@@ -9,6 +9,8 @@ pub(super) type LotId = u32;
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) own: LotId,
+    /// Its own lot is a page of a table, and not one of a stream.
+    pub(super) is_copied: bool,
     /// How many replaced changes of which lot. Empty, and without memory of its own, for most.
     pub(super) replaced: Vec<(LotId, u32)>,
 }
@@ -31,6 +33,11 @@ struct Open {
 // === impl Claims ===
 
 impl Claims {
+    /// Of one change alone.
+    pub(super) fn new(own: LotId, is_copied: bool) -> Self {
+        Self { own, is_copied, replaced: Vec::new() }
+    }
+
     /// Takes over what a replaced change covers.
     pub(super) fn replace(&mut self, older: Claims) {
         if self.replaced.is_empty() {

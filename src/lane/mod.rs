@@ -14,11 +14,20 @@
 //! ```
 //!
 //! It is a plain state machine: no task, no clock of its own, no I/O. Time comes in as an argument.
+//!
+//! A copy's items enter here too, in lots that have a [`Page`]. They fill up batches that the stream's changes leave room
+//! in, and never take a key back: one that comes while a change of its key waits or is on its way is dropped at once, and
+//! the others are asked about when they are about to be sent, by the [`Window`]'s memory of touched keys. An item that is
+//! dropped counts as durable, because the stream brings its final state.
 
+mod batch;
 mod claim;
+#[cfg(test)]
+mod copying;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use tokio::sync::mpsc;
 
@@ -27,7 +36,9 @@ use crate::change::Change;
 use crate::lease::Fence;
 use crate::shard::ShardId;
 
-pub use queue::{Batch, Queue};
+pub use batch::Batch;
+pub use queue::Queue;
+pub use window::{Armed, Page, Window};
 
 /// One page's changes for one replica.
 #[derive(Debug)]
@@ -53,6 +64,8 @@ pub struct Lot {
     pub acks: mpsc::UnboundedSender<Ack>,
     /// The memory that the page takes, given back when it is settled.
     pub reservation: Reservation,
+    /// The reading of a table that these items were copied by; `None` for changes of the stream.
+    pub page: Option<Page>,
 }
 
 /// What became of a lot, once nothing of it waits or is under way.
@@ -84,6 +97,21 @@ pub struct Tally {
     pub parked: u64,
     /// Given up because the right to write them ended.
     pub abandoned: u64,
+    /// Copied items that were put.
+    pub copied: u64,
+    /// Copied absences that were written as deletes.
+    pub copied_deletes: u64,
+    /// Copied items that were dropped, because the stream owns their keys.
+    pub superseded: u64,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Written, whether by the stream or by a copy.
+    pub fn applied(&self) -> u64 {
+        self.put + self.deleted + self.copied + self.copied_deletes
+    }
 }
 
 // === impl Lot ===
@@ -93,6 +121,6 @@ impl Lot {
     pub fn unheard(shard: Option<ShardId>, fence: Fence) -> Self {
         let (acks, _nobody) = mpsc::unbounded_channel();
         let reservation = Budget::new(0).try_reserve(0).expect("nothing of it is taken");
-        Self { number: 0, replica: 0, shard, fence, acks, reservation }
+        Self { number: 0, replica: 0, shard, fence, acks, reservation, page: None }
     }
 }

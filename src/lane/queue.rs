@@ -1,13 +1,16 @@
 //! The queue of one replica.
 
+mod copied;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use hashbrown::HashTable;
 use tokio::time::Instant;
 
+use super::batch::SlotId;
 use super::claim::{Claims, Lots};
-use super::{Delivery, Tally};
+use super::{Batch, Delivery, Tally, Window};
 use crate::change::{Change, Op};
 use crate::key::Key;
 use crate::lease::Fence;
@@ -24,44 +27,65 @@ pub struct Queue {
     free: Vec<SlotId>,
     /// Slots with a waiting change that may be sent, first come first served.
     ready: VecDeque<SlotId>,
+    /// The same for slots in which a copied item waits, served when none of the others is ready. A slot may be left here
+    /// that waits elsewhere meanwhile, or not any more.
+    ready_copied: VecDeque<SlotId>,
     /// Slots with a waiting change that may not be sent before a time.
     delayed: BinaryHeap<Reverse<(Instant, SlotId)>>,
     lots: Lots,
     tally: Tally,
     pending: u64,
+    /// What the stream has touched lately, while somebody copies.
+    window: Window,
 }
-
-/// Changes of different keys, to be written together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// The changes.
-    pub changes: Vec<Change>,
-    claims: Vec<(SlotId, Claims)>,
-}
-
-type SlotId = u32;
 
 /// One key that has something waiting or on its way.
 #[derive(Debug)]
 struct Slot {
     key: Key,
-    sending: bool,
+    sending: Sending,
     waiting: Option<(Change, Claims)>,
-    /// It is in `ready` or `delayed`.
-    queued: bool,
+    queued: Queued,
+}
+
+/// What of a key is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    Live,
+    Copied,
+}
+
+/// Where a slot waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queued {
+    Nowhere,
+    Ready,
+    ReadyCopied,
+    Delayed,
 }
 
 // === impl Queue ===
 
 impl Queue {
+    /// An empty queue whose copied items are guarded by this window.
+    pub fn new(window: Window) -> Self {
+        Self { window, ..Self::default() }
+    }
+
     /// Takes a page's changes in their order.
     pub fn push(&mut self, delivery: Delivery) {
         let Delivery { changes, lot } = delivery;
         debug_assert!(!changes.is_empty(), "an empty delivery settles nothing");
         self.pending += changes.len() as u64;
+        let is_copied = lot.page.is_some();
         let own = self.lots.open(lot, changes.len() as u32);
         for change in changes {
-            self.push_one(change, Claims { own, replaced: Vec::new() });
+            let claims = Claims::new(own, is_copied);
+            match is_copied {
+                false => self.push_one(change, claims),
+                true => self.push_copied(change, claims),
+            }
         }
     }
 
@@ -72,24 +96,22 @@ impl Queue {
         let mut batch = Batch::default();
         let mut bytes = 0;
         while batch.changes.len() < max_items {
-            let Some(id) = self.ready.front().copied() else {
+            let Some(id) = self.next_ready(now) else {
                 break;
             };
-            if !self.is_open(id, now) {
-                self.ready.pop_front();
-                self.abandon(id);
-                continue;
-            }
             let slot = &mut self.slots[id as usize];
             let (change, _) = slot.waiting.as_ref().expect("a queued slot has something waiting");
             bytes += change.request_bytes();
             if bytes > max_bytes && !batch.changes.is_empty() {
                 break;
             }
-            self.ready.pop_front();
-            slot.queued = false;
-            slot.sending = true;
             let (change, claims) = slot.waiting.take().expect("it was there just now");
+            slot.sending = if claims.is_copied { Sending::Copied } else { Sending::Live };
+            slot.queued = Queued::Nowhere;
+            match claims.is_copied {
+                false => self.ready.pop_front(),
+                true => self.ready_copied.pop_front(),
+            };
             batch.changes.push(change);
             batch.claims.push((id, claims));
         }
@@ -98,10 +120,13 @@ impl Queue {
 
     /// Every change of the batch is in the replica.
     pub fn applied(&mut self, batch: Batch) {
+        self.touch(&batch);
         for (change, (slot, claims)) in batch.changes.into_iter().zip(batch.claims) {
-            match change.op {
-                Op::Put(_) => self.tally.put += 1,
-                Op::Delete => self.tally.deleted += 1,
+            match (change.op, claims.is_copied) {
+                (Op::Put(_), false) => self.tally.put += 1,
+                (Op::Delete, false) => self.tally.deleted += 1,
+                (Op::Put(_), true) => self.tally.copied += 1,
+                (Op::Delete, true) => self.tally.copied_deletes += 1,
             }
             self.settle(slot, &claims);
         }
@@ -109,14 +134,19 @@ impl Queue {
 
     /// The replica has every change of the batch, or a newer one.
     pub fn stale(&mut self, batch: Batch) {
+        self.touch(&batch);
         for (slot, claims) in batch.claims {
-            self.tally.stale += 1;
+            match claims.is_copied {
+                false => self.tally.stale += 1,
+                true => self.tally.superseded += 1,
+            }
             self.settle(slot, &claims);
         }
     }
 
     /// Every change of the batch was refused and is kept elsewhere with its payload.
     pub fn parked(&mut self, batch: Batch) {
+        self.touch(&batch);
         for (slot, claims) in batch.claims {
             self.tally.parked += 1;
             self.settle(slot, &claims);
@@ -128,7 +158,7 @@ impl Queue {
     pub fn retry(&mut self, batch: Batch, not_before: Instant) {
         for (change, (id, claims)) in batch.changes.into_iter().zip(batch.claims) {
             let slot = &mut self.slots[id as usize];
-            slot.sending = false;
+            slot.sending = Sending::Nothing;
             match &mut slot.waiting {
                 Some((newer, waiting)) if mutation::is_on(Mutation::RetryOverNewer) => {
                     waiting.replace(claims);
@@ -137,7 +167,7 @@ impl Queue {
                 Some((_, newer)) => newer.replace(claims),
                 waiting => *waiting = Some((change, claims)),
             }
-            slot.queued = true;
+            slot.queued = Queued::Delayed;
             self.delayed.push(Reverse((not_before, id)));
         }
     }
@@ -158,6 +188,8 @@ impl Queue {
 
     /// The batch is not under way any more, and nobody tries it again.
     pub fn abandoned(&mut self, batch: Batch) {
+        // It may have been written all the same, and the stream brings it again.
+        self.touch(&batch);
         for (id, claims) in batch.claims {
             let count = 1 + claims.replaced_count();
             self.tally.abandoned += count;
@@ -179,11 +211,13 @@ impl Queue {
         self.lots.get(claims.own).shard.as_ref()
     }
 
-    /// Gives up everything whose fence is closed at `now`, delayed changes included.
+    /// Gives up everything whose fence is closed at `now`, delayed changes included. Delayed copied items stay until
+    /// their time has come: the attempt that they wait for may still land, and what the stream brings for their keys must
+    /// wait for it too, under a fence that is open.
     pub fn abandon_closed(&mut self, now: Instant) {
         let delayed = std::mem::take(&mut self.delayed);
         for Reverse((at, id)) in delayed {
-            if self.is_open(id, now) {
+            if self.is_open(id, now) || self.waits_copied(id) {
                 self.delayed.push(Reverse((at, id)));
             } else {
                 self.abandon(id);
@@ -197,11 +231,24 @@ impl Queue {
                 self.abandon(id);
             }
         }
+        for _ in 0..self.ready_copied.len() {
+            let Some(id) = self.ready_copied.pop_front() else { break };
+            match self.slots[id as usize].queued == Queued::ReadyCopied {
+                true if self.is_open(id, now) => self.ready_copied.push_back(id),
+                true => self.abandon(id),
+                false => {}
+            }
+        }
     }
 
-    /// Changes that may be sent now.
+    /// Changes that may be sent now; copied items among them may turn out to be dropped.
     pub fn ready_len(&self) -> usize {
-        self.ready.len()
+        self.ready.len() + self.ready_copied.len()
+    }
+
+    /// The stream's changes that wait to be sent, with the copied items that were left over and wait for another try.
+    pub fn live_len(&self) -> usize {
+        self.ready.len() + self.delayed.len()
     }
 
     /// When the next delayed change may be sent; `None` when none is delayed.
@@ -235,7 +282,7 @@ impl Queue {
             && *at <= now
         {
             let Reverse((_, id)) = self.delayed.pop().expect("it was there just now");
-            self.ready.push_back(id);
+            self.make_ready(id);
         }
     }
 
@@ -255,16 +302,24 @@ impl Queue {
         }
         slot.key = change.key.clone();
         slot.waiting = Some((change, claims));
-        if !slot.queued && !slot.sending {
-            slot.queued = true;
-            self.ready.push_back(id);
+        match (slot.queued, slot.sending) {
+            // What waited was a copied item, which stands behind all others.
+            (Queued::ReadyCopied, _) | (Queued::Nowhere, Sending::Nothing) => {
+                slot.queued = Queued::Ready;
+                self.ready.push_back(id);
+            }
+            _ => {}
         }
     }
 
     fn push_new(&mut self, change: Change, claims: Claims) {
         let hash = change.key.hash64();
-        let slot =
-            Slot { key: change.key.clone(), sending: false, waiting: Some((change, claims)), queued: true };
+        let slot = Slot {
+            key: change.key.clone(),
+            sending: Sending::Nothing,
+            waiting: Some((change, claims)),
+            queued: Queued::Nowhere,
+        };
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
@@ -277,7 +332,20 @@ impl Queue {
         };
         let slots = &self.slots;
         self.slots_by_key.insert_unique(hash, id, |id| slots[*id as usize].key.hash64());
-        self.ready.push_back(id);
+        self.make_ready(id);
+    }
+
+    /// Puts a slot in which something waits into the line where it belongs.
+    fn make_ready(&mut self, id: SlotId) {
+        let slot = &mut self.slots[id as usize];
+        let (_, claims) = slot.waiting.as_ref().expect("a queued slot has something waiting");
+        if claims.is_copied {
+            slot.queued = Queued::ReadyCopied;
+            self.ready_copied.push_back(id);
+        } else {
+            slot.queued = Queued::Ready;
+            self.ready.push_back(id);
+        }
     }
 
     fn find(&self, key: &Key) -> Option<SlotId> {
@@ -304,10 +372,9 @@ impl Queue {
     /// What was sent of a slot is done with.
     fn sent(&mut self, id: SlotId) {
         let slot = &mut self.slots[id as usize];
-        slot.sending = false;
+        slot.sending = Sending::Nothing;
         if slot.waiting.is_some() {
-            slot.queued = true;
-            self.ready.push_back(id);
+            self.make_ready(id);
         } else {
             self.remove(id);
         }
@@ -323,46 +390,12 @@ impl Queue {
     /// Gives up what waits in a slot that was queued.
     fn abandon(&mut self, id: SlotId) {
         let slot = &mut self.slots[id as usize];
-        slot.queued = false;
+        slot.queued = Queued::Nowhere;
         let (_, claims) = slot.waiting.take().expect("a queued slot has something waiting");
         let count = 1 + claims.replaced_count();
         self.tally.abandoned += count;
         self.pending -= count;
         self.lots.abandon(&claims);
         self.remove(id);
-    }
-}
-
-// === impl Batch ===
-
-impl Batch {
-    /// Splits off the second half, to find the change that spoils the whole. The batch must have two or more.
-    pub fn split(&mut self) -> Self {
-        let half = self.changes.len() / 2;
-        Self { changes: self.changes.split_off(half), claims: self.claims.split_off(half) }
-    }
-
-    /// Distributes the changes over `count` batches; `groups` has the number of the batch for each.
-    pub fn partition(self, groups: &[usize], count: usize) -> Vec<Self> {
-        let mut parts: Vec<Self> = std::iter::repeat_with(Self::default).take(count).collect();
-        for ((change, claims), group) in self.changes.into_iter().zip(self.claims).zip(groups) {
-            parts[*group].changes.push(change);
-            parts[*group].claims.push(claims);
-        }
-        parts
-    }
-
-    /// Takes out the changes at `indexes`.
-    pub fn take(&mut self, indexes: &[usize]) -> Self {
-        let mut taken = Self::default();
-        let mut left = Self::default();
-        let members = self.changes.drain(..).zip(self.claims.drain(..));
-        for (index, (change, claims)) in members.enumerate() {
-            let into = if indexes.contains(&index) { &mut taken } else { &mut left };
-            into.changes.push(change);
-            into.claims.push(claims);
-        }
-        *self = left;
-        taken
     }
 }

@@ -34,6 +34,7 @@ fn open_fence() -> Fence {
 /// A queue with the other end of its acks, and a budget to see what it holds.
 struct World {
     queue: Queue,
+    window: Window,
     acks: mpsc::UnboundedReceiver<Ack>,
     sender: mpsc::UnboundedSender<Ack>,
     budget: Budget,
@@ -44,11 +45,23 @@ struct World {
 impl World {
     fn new() -> Self {
         let (sender, acks) = mpsc::unbounded_channel();
-        let (queue, budget) = (Queue::default(), Budget::new(1 << 20));
-        Self { queue, acks, sender, budget, fence: open_fence(), next_lot: 0 }
+        let (window, budget) = (Window::default(), Budget::new(1 << 20));
+        Self {
+            queue: Queue::new(window.clone()),
+            window,
+            acks,
+            sender,
+            budget,
+            fence: open_fence(),
+            next_lot: 0,
+        }
     }
 
     fn push(&mut self, changes: Vec<Change>) -> u64 {
+        self.push_of(changes, None)
+    }
+
+    fn push_of(&mut self, changes: Vec<Change>, page: Option<Page>) -> u64 {
         let number = self.next_lot;
         self.next_lot += 1;
         let reservation = self.budget.try_reserve(1).expect("room");
@@ -59,6 +72,7 @@ impl World {
             fence: self.fence.clone(),
             acks: self.sender.clone(),
             reservation,
+            page,
         };
         self.queue.push(Delivery { changes, lot });
         number
@@ -186,6 +200,86 @@ async fn a_batch_is_halved_until_the_bad_change_stands_alone() {
     assert!(requests <= 11, "{requests} requests");
     assert_eq!(world.queue.take_tally(), Tally { put: 24, parked: 1, ..Tally::default() });
     assert_eq!(world.acked(), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copied_items_fill_up_batches_and_make_way_for_the_stream() {
+    let mut world = World::new();
+    let page = world.window.arm(Duration::ZERO).page();
+    let copied = world.push_of((0..6).map(|key| change(key, 1)).collect(), Some(page));
+    let live = world.push(vec![change(4, 2), change(9, 2)]);
+    let sending = world.batch(4).expect("ready");
+    // The stream's first, also the one whose key a copied item waited for.
+    assert_eq!(sending.changes.iter().map(version).collect::<Vec<_>>(), [2, 2, 1, 1]);
+    assert_eq!(sending.live().count(), 2);
+    world.queue.applied(sending);
+    assert_eq!(world.acked(), [live]);
+    let rest = world.batch(25).expect("ready");
+    assert_eq!(rest.changes.len(), 3);
+    world.queue.applied(rest);
+    assert_eq!(world.acked(), [copied]);
+    assert!(world.queue.is_empty());
+    let expected = Tally { put: 2, coalesced: 1, copied: 5, ..Tally::default() };
+    assert_eq!(world.queue.take_tally(), expected);
+    assert_eq!(world.queue.pending(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copied_item_is_dropped_when_the_stream_owns_its_key() {
+    let mut world = World::new();
+    let armed = world.window.arm(Duration::ZERO);
+    let page = armed.page();
+    world.push(vec![change(1, 2), change(2, 2)]);
+    let sending = world.batch(1).expect("ready");
+    // One key's change is on its way, the other's waits.
+    let dropped = world.push_of(vec![change(1, 1), change(2, 1)], Some(page.clone()));
+    assert_eq!(world.acked(), [dropped], "what is dropped is settled");
+    world.queue.applied(sending);
+    let sending = world.batch(25).expect("ready");
+    world.queue.parked(sending);
+    assert_eq!(world.acked(), [0]);
+    // Both are touched since the page was read, which is asked when items are about to be sent.
+    let page = world.push_of(vec![change(1, 1), change(2, 1), change(3, 1)], Some(page));
+    let sending = world.batch(25).expect("ready");
+    assert_eq!(sending.changes.len(), 1);
+    assert_eq!(world.acked(), [0u64; 0], "the page waits for its last item");
+    world.queue.applied(sending);
+    assert_eq!(world.acked(), [page]);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let later = world.push_of(vec![change(1, 2)], Some(armed.page()));
+    let sending = world.batch(25).expect("it was read after the change was applied");
+    world.queue.applied(sending);
+    assert_eq!(world.acked(), [later]);
+    assert_eq!(world.queue.take_tally().superseded, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_stream_brings_waits_for_an_unanswered_copy_even_if_nobody_may_copy_any_more() {
+    let mut world = World::new();
+    let armed = world.window.arm(Duration::ZERO);
+    let copied = world.push_of(vec![change(1, 1)], Some(armed.page()));
+    let sending = world.batch(25).expect("ready");
+    world.queue.retry(sending, Instant::now() + Duration::from_secs(4));
+    std::mem::replace(&mut world.fence, open_fence()).revoke();
+    world.queue.abandon_closed(Instant::now());
+    let live = world.push(vec![change(1, 2)]);
+    assert!(world.batch(25).is_none(), "the older item may still land over it");
+    tokio::time::advance(Duration::from_secs(4)).await;
+    let sending = world.batch(25).expect("ready");
+    assert_eq!(sending.changes.iter().map(version).collect::<Vec<_>>(), [2]);
+    world.queue.applied(sending);
+    assert_eq!(world.acked(), [copied, live]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copied_items_whose_fence_closed_are_given_up() {
+    let mut world = World::new();
+    let armed = world.window.arm(Duration::ZERO);
+    world.push_of(vec![change(1, 1), change(2, 1)], Some(armed.page()));
+    world.fence.revoke();
+    assert!(world.batch(25).is_none());
+    assert!(world.queue.is_empty());
+    assert_eq!((world.acked(), world.queue.take_tally().abandoned), (Vec::new(), 2));
 }
 
 #[derive(Debug, Clone)]

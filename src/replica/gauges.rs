@@ -17,7 +17,11 @@ pub struct Gauges {
     coalesced: AtomicU64,
     parked: AtomicU64,
     abandoned: AtomicU64,
+    copied: AtomicU64,
+    copied_deletes: AtomicU64,
+    superseded: AtomicU64,
     pending: AtomicU64,
+    live_waiting: AtomicU64,
     batches_in_flight: AtomicU64,
     parked_keys: AtomicU64,
     newest_applied_unix_ms: AtomicI64,
@@ -39,7 +43,7 @@ pub struct Trouble {
 /// Where changes went since the writer was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Handed over by the stream for this replica.
+    /// Handed over for this replica, by the stream or by a copy.
     pub read: u64,
     /// Left out by rule before they came to the writer.
     pub filtered: u64,
@@ -50,7 +54,7 @@ pub struct Counts {
 // === impl Gauges ===
 
 impl Gauges {
-    /// Counts records that the stream handed over for this replica, and those left out by rule.
+    /// Counts records that the stream handed over for this replica, or items that were copied, and those left out by rule.
     pub fn routed(&self, read: u64, filtered: u64) {
         self.read.fetch_add(read, Ordering::Relaxed);
         self.filtered.fetch_add(filtered, Ordering::Relaxed);
@@ -66,6 +70,9 @@ impl Gauges {
             coalesced: load(&self.coalesced),
             parked: load(&self.parked),
             abandoned: load(&self.abandoned),
+            copied: load(&self.copied),
+            copied_deletes: load(&self.copied_deletes),
+            superseded: load(&self.superseded),
         };
         Counts { read: load(&self.read), filtered: load(&self.filtered), settled }
     }
@@ -73,6 +80,11 @@ impl Gauges {
     /// Changes that wait or are on their way.
     pub fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// The stream's changes that wait to be sent, as far as they are read: those of the same key count once.
+    pub fn live_waiting(&self) -> u64 {
+        self.live_waiting.load(Ordering::Relaxed)
     }
 
     /// Write requests under way.
@@ -109,6 +121,9 @@ impl Gauges {
         add(&self.coalesced, tally.coalesced);
         add(&self.parked, tally.parked);
         add(&self.abandoned, tally.abandoned);
+        add(&self.copied, tally.copied);
+        add(&self.copied_deletes, tally.copied_deletes);
+        add(&self.superseded, tally.superseded);
         self.settled_unix_ms.store(now_unix_ms, Ordering::Relaxed);
     }
 
@@ -122,6 +137,10 @@ impl Gauges {
         }
         self.pending.store(pending, Ordering::Relaxed);
         self.batches_in_flight.store(batches_in_flight, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_live_waiting(&self, count: usize) {
+        self.live_waiting.store(count as u64, Ordering::Relaxed);
     }
 
     pub(super) fn set_parked_keys(&self, count: usize) {

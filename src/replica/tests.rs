@@ -15,7 +15,7 @@ use crate::dynamo::memory::Memory;
 use crate::fault::{Fault, Width};
 use crate::item::Item;
 use crate::key::Key;
-use crate::lane::{Ack, Delivery, Lot};
+use crate::lane::{Ack, Delivery, Lot, Window};
 use crate::lease::Fence;
 use crate::shard::ShardId;
 use crate::task::Tasks;
@@ -75,6 +75,7 @@ impl World {
                 Arc::new(move |shard: Option<&ShardId>| Some(Lot::unheard(shard.cloned(), fence.clone())))
             },
             gauges: Arc::clone(&gauges),
+            window: Window::default(),
             clock,
             metrics: crate::telemetry::Metrics::new("test", "test", clock)
                 .expect("metrics")
@@ -91,7 +92,8 @@ impl World {
         let (number, fence) = (self.lots, self.fence.clone());
         self.lots += 1;
         let shard = Some(ShardId::from("shard-1"));
-        let lot = Lot { number, replica: 0, shard, fence, acks: self.sender.clone(), reservation };
+        let lot =
+            Lot { number, replica: 0, shard, fence, acks: self.sender.clone(), reservation, page: None };
         self.inbox.send(Delivery { changes, lot }).expect("the writer runs");
     }
 

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::dynamo::{self, Guarded, Tables, WRITE_ITEMS_MAX, Written};
 use crate::fault::{Directive, Fault, Stage, Width, advice, directive};
 use crate::key::Key;
-use crate::lane::{Batch, Delivery, Lot, Queue};
+use crate::lane::{Batch, Delivery, Lot, Queue, Window};
 use crate::mutation::{self, Mutation};
 use crate::shard::ShardId;
 use crate::telemetry;
@@ -58,6 +58,8 @@ pub struct Parts {
     pub reloads: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     /// Gives each parked change that is tried again its lot.
     pub retry_lot: RetryLot,
+    /// Keeps copied items from undoing the stream's changes. Who copies arms it, and hands over pages by the inbox.
+    pub window: Window,
     /// What the writer shows.
     pub gauges: Arc<Gauges>,
     /// The time of day.
@@ -132,8 +134,8 @@ impl Writer {
         parts.gauges.set_parked_keys(keys.len());
         Ok(Self {
             pace: Pace::new(parts.config.batches_in_flight),
+            queue: Queue::new(parts.window.clone()),
             parts,
-            queue: Queue::default(),
             under_way: FuturesUnordered::new(),
             batches_in_flight: 0,
             keys,
@@ -164,7 +166,7 @@ impl Writer {
                 // 2. New changes may replace waiting ones.
                 count = self.parts.inbox.recv_many(&mut received, 64), if open => {
                     open = count > 0;
-                    received.drain(..).for_each(|delivery| self.queue.push(delivery));
+                    received.drain(..).for_each(|delivery| self.receive(delivery));
                 }
                 // 3. A pause is over.
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -173,6 +175,14 @@ impl Writer {
                 _ = scan.tick() => self.scan(),
             }
         }
+    }
+
+    fn receive(&mut self, delivery: Delivery) {
+        if delivery.lot.page.is_some() {
+            // Whoever reads the stream has counted the others.
+            self.parts.gauges.routed(delivery.changes.len() as u64, 0);
+        }
+        self.queue.push(delivery);
     }
 
     fn send_ready(&mut self) {
@@ -309,11 +319,12 @@ impl Writer {
     fn count_applied(&self, batch: &Batch) {
         let now_unix_ms = self.parts.clock.unix_ms();
         let mut newest_unix_ms = i64::MIN;
-        for change in &batch.changes {
+        // When a copied item was made is not known.
+        for change in batch.live() {
             newest_unix_ms = newest_unix_ms.max(change.created_unix_ms);
             self.parts.metrics.applied_after(change.created_unix_ms, now_unix_ms);
         }
-        if !batch.changes.is_empty() {
+        if newest_unix_ms > i64::MIN {
             self.parts.gauges.applied_up_to(newest_unix_ms);
             self.parts.metrics.set_last_applied(newest_unix_ms);
         }
@@ -377,7 +388,11 @@ impl Writer {
             self.parts.metrics.coalesced(tally.coalesced);
             self.parts.metrics.parked(tally.parked);
             self.parts.metrics.abandoned(tally.abandoned);
+            self.parts.metrics.copied_puts(tally.copied);
+            self.parts.metrics.copied_deletes(tally.copied_deletes);
+            self.parts.metrics.superseded(tally.superseded);
         }
+        self.parts.gauges.set_live_waiting(self.queue.live_len());
         self.parts.gauges.set_load(
             self.queue.pending(),
             self.batches_in_flight as u64,

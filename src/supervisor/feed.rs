@@ -218,6 +218,7 @@ impl Feed {
             fence,
             acks,
             reservation: reservation.expect("a page with records has room reserved for every replica"),
+            page: None,
         };
         // The writer ends only when all shards have; then nobody is left to hand anything over.
         let _ = self.channel.inbox.send(Delivery { changes, lot });

@@ -220,13 +220,16 @@ pub struct Replica {
 /// Where changes went. `read` is always the sum of the others and of the pending ones.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Ledger {
-    /// Handed over by the stream.
+    /// Handed over by the stream, or by a copy.
     pub read: u64,
-    /// Written.
+    /// Written, copied items included.
     pub applied: u64,
     /// Not written, because the replica has them or newer ones by its guard.
     #[serde(default)]
     pub stale: u64,
+    /// Copied items that were dropped, because the stream brings the final state of their keys.
+    #[serde(default)]
+    pub superseded: u64,
     /// Replaced by a newer change of the same key that was written or parked.
     pub coalesced: u64,
     /// Left out by rule: older than the start, already checkpointed for this replica, or filtered.

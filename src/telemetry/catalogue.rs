@@ -130,6 +130,8 @@ catalogue! {
         "Changes left out by rule, by reason: filtered (older than the start, already checkpointed, or not wanted) or stale (refused by the replica's guard, because it has them or newer ones).";
     ABANDONED = Kind::Counter, "dynamirror_records_abandoned_total", ["replication", "table", "replica"],
         "Changes given up because their lease was lost; the next holder reads them again.";
+    COPIED = Kind::Counter, "dynamirror_items_copied_total", ["replication", "table", "replica", "outcome"],
+        "Items of a copy or a repair, by what became of them: put, delete (the source has none) or superseded (dropped, because the stream brings the final state of their keys).";
     PARKED_TOTAL = Kind::Counter, "dynamirror_records_dead_lettered_total", ["replication", "table", "replica"],
         "Changes that the replica refused and that are kept with their payload.";
     PARKED = Kind::Gauge, "dynamirror_dead_letters", ["replication", "table", "replica"],
@@ -142,6 +144,22 @@ catalogue! {
         "Memory that they may hold.";
     BACKPRESSURE = Kind::Counter, "dynamirror_backpressure_seconds_total", ["stage"],
         "Time that work stood still for a slower part: stage read (for room in a replica's buffer) or apply (for the replica's rate).";
+
+    // Copying.
+    COPY_STATE = Kind::Gauge, "dynamirror_copy_state", ["replication", "table", "replica", "state"],
+        "1 for what the replica's copy is doing: none (never asked for, refused or cancelled), wanted, copying, reconciling, settling or done.";
+    COPY_SEGMENTS = Kind::Gauge, "dynamirror_copy_segments", ["replication", "table", "replica", "of"],
+        "Segments that the copy cuts the source into, and those that are durable to their ends, by of: total or finished.";
+    COPY_ITEMS = Kind::Counter, "dynamirror_copy_items_total", ["replication", "table", "replica"],
+        "Items that this worker read from the source for a copy; those that were read twice, after a crash, count twice.";
+    COPY_BYTES = Kind::Counter, "dynamirror_copy_bytes_total", ["replication", "table", "replica"],
+        "Bytes of the responses that carried them.";
+    COPY_UNITS = Kind::Counter, "dynamirror_copy_read_units_total", ["replication", "table", "replica"],
+        "Read capacity units of the source that they consumed; estimated where the server does not tell.";
+    COPY_STARTED = Kind::Gauge, "dynamirror_copy_started_timestamp_seconds", ["replication", "table", "replica"],
+        "When the newest copy began. Absent when there was none.";
+    COPY_CONSISTENT_SINCE = Kind::Gauge, "dynamirror_copy_consistent_since_timestamp_seconds", ["replication", "table", "replica"],
+        "Since when the replica is known to hold all that the source held when its copy ended. Absent until then.";
 
     // Calls.
     THROTTLES = Kind::Counter, "dynamirror_write_throttles_total", ["replication", "table", "replica", "reason"],

@@ -9,6 +9,7 @@ use prometheus::{
 
 use super::call::Calls;
 use super::catalogue as names;
+use super::copy::Copies;
 use super::fleet::{Fleet, Leading};
 use super::process::Process;
 use super::progress::{Progress, seconds};
@@ -77,6 +78,7 @@ pub(super) struct Families {
     pub(super) applied: Family<IntCounterVec, 4>,
     pub(super) coalesced: Family<IntCounterVec, 3>,
     pub(super) skipped: Family<IntCounterVec, 4>,
+    pub(super) copied: Family<IntCounterVec, 4>,
     pub(super) abandoned: Family<IntCounterVec, 3>,
     pub(super) parked_total: Family<IntCounterVec, 3>,
     pub(super) parked: Family<IntGaugeVec, 3>,
@@ -86,6 +88,11 @@ pub(super) struct Families {
     pub(super) backpressure: Family<CounterVec, 1>,
     pub(super) throttles: Family<IntCounterVec, 4>,
     pub(super) capacity: Family<CounterVec, 4>,
+    pub(super) copy_state: Family<IntGaugeVec, 4>,
+    pub(super) copy_segments: Family<IntGaugeVec, 4>,
+    pub(super) copy_items: Family<IntCounterVec, 3>,
+    pub(super) copy_bytes: Family<IntCounterVec, 3>,
+    pub(super) copy_units: Family<CounterVec, 3>,
     calls: Family<IntCounterVec, 4>,
     call_duration: Family<HistogramVec, 2>,
 }
@@ -121,6 +128,12 @@ impl Metrics {
     /// The handle for one replica of `replication`; `table` is the source's. The same names give the same series.
     pub fn replica(&self, replication: &str, table: &str, replica: &str) -> Replica {
         Replica::new(&self.families, replication, table, replica)
+    }
+
+    /// The handle for the copies of one replica of `replication`; `table` is the source's. The same names give the same
+    /// series.
+    pub fn copies(&self, replication: &str, table: &str, replica: &str) -> Copies {
+        Copies::new(&self.families, replication, table, replica)
     }
 
     /// This worker is the fleet's coordinator from now on, until the handle is dropped. Only one may be alive.
@@ -178,6 +191,7 @@ impl Families {
             coalesced: Family::register(&registry, &names::COALESCED)?,
             skipped: Family::register(&registry, &names::SKIPPED)?,
             abandoned: Family::register(&registry, &names::ABANDONED)?,
+            copied: Family::register(&registry, &names::COPIED)?,
             parked_total: Family::register(&registry, &names::PARKED_TOTAL)?,
             parked: Family::register(&registry, &names::PARKED)?,
             inflight: Family::register(&registry, &names::INFLIGHT)?,
@@ -186,6 +200,11 @@ impl Families {
             backpressure: Family::register(&registry, &names::BACKPRESSURE)?,
             throttles: Family::register(&registry, &names::THROTTLES)?,
             capacity: Family::register(&registry, &names::CAPACITY)?,
+            copy_state: Family::register(&registry, &names::COPY_STATE)?,
+            copy_segments: Family::register(&registry, &names::COPY_SEGMENTS)?,
+            copy_items: Family::register(&registry, &names::COPY_ITEMS)?,
+            copy_bytes: Family::register(&registry, &names::COPY_BYTES)?,
+            copy_units: Family::register(&registry, &names::COPY_UNITS)?,
             calls: Family::register(&registry, &names::CALLS)?,
             call_duration: Family::register(&registry, &names::CALL_DURATION)?,
             registry,

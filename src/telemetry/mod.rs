@@ -34,6 +34,7 @@ pub mod logs;
 
 mod call;
 mod catalogue;
+mod copy;
 mod fleet;
 mod metrics;
 mod process;
@@ -43,6 +44,7 @@ mod series;
 mod source;
 
 pub use call::{Calls, Outcome};
+pub use copy::{Copies, CopyState};
 pub use fleet::{FleetShards, Heartbeats, Leading, Verification};
 pub use metrics::{CONTENT_TYPE, Error, Metrics};
 pub use replica::{Replica, State};

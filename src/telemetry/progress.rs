@@ -37,6 +37,8 @@ pub(super) struct SourceMoments {
 pub(super) struct ReplicaMoments {
     pub(super) applied_through: Moment,
     pub(super) last_applied: Moment,
+    pub(super) copy_started: Moment,
+    pub(super) copy_consistent_since: Moment,
 }
 
 /// All moments; computes the metrics made of them. Reads nothing but atomics and the clock.
@@ -100,6 +102,8 @@ impl Progress {
             names::LAST_APPLIED,
             names::LAG,
             names::HEADROOM,
+            names::COPY_STARTED,
+            names::COPY_CONSISTENT_SINCE,
             names::CLOCK_SKEW,
         ])?;
         Ok(Self { clock, skewed: Arc::default(), descriptions, shared: Arc::default() })
@@ -124,7 +128,12 @@ impl Progress {
         let mut routes = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = routes.replicas.entry(names.map(str::to_owned));
         let moments = entry.or_insert_with(|| {
-            Arc::new(ReplicaMoments { applied_through: Moment::unknown(), last_applied: Moment::unknown() })
+            Arc::new(ReplicaMoments {
+                applied_through: Moment::unknown(),
+                last_applied: Moment::unknown(),
+                copy_started: Moment::unknown(),
+                copy_consistent_since: Moment::unknown(),
+            })
         });
         Arc::clone(moments)
     }
@@ -178,6 +187,10 @@ impl Collector for Progress {
             routes.replicas(&names::LAST_APPLIED, |moments| moments.last_applied.unix_seconds()),
             lags,
             routes.replicas(&names::HEADROOM, headroom),
+            routes.replicas(&names::COPY_STARTED, |moments| moments.copy_started.unix_seconds()),
+            routes.replicas(&names::COPY_CONSISTENT_SINCE, |moments| {
+                moments.copy_consistent_since.unix_seconds()
+            }),
             family(&names::CLOCK_SKEW, iter::once((Vec::new(), skewed))),
         ]
     }

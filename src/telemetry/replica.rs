@@ -42,6 +42,9 @@ struct Series {
     filtered: IntCounter,
     stale: IntCounter,
     abandoned: IntCounter,
+    copied_puts: IntCounter,
+    copied_deletes: IntCounter,
+    superseded: IntCounter,
     parked_total: IntCounter,
     parked: IntGauge,
     inflight: IntGauge,
@@ -79,6 +82,9 @@ impl Replica {
             filtered: families.skipped.with(and("filtered")),
             stale: families.skipped.with(and("stale")),
             abandoned: families.abandoned.with(route),
+            copied_puts: families.copied.with(and("put")),
+            copied_deletes: families.copied.with(and("delete")),
+            superseded: families.copied.with(and("superseded")),
             parked_total: families.parked_total.with(route),
             parked: families.parked.with(route),
             inflight: families.inflight.with(route),
@@ -128,6 +134,21 @@ impl Replica {
     /// So many changes were given up because their lease was lost.
     pub fn abandoned(&self, changes: u64) {
         self.shared.abandoned.inc_by(changes);
+    }
+
+    /// So many copied items were put.
+    pub fn copied_puts(&self, items: u64) {
+        self.shared.copied_puts.inc_by(items);
+    }
+
+    /// So many items were deleted, because a copy did not find them in the source.
+    pub fn copied_deletes(&self, items: u64) {
+        self.shared.copied_deletes.inc_by(items);
+    }
+
+    /// So many copied items were dropped, because the stream brings their keys' final state.
+    pub fn superseded(&self, items: u64) {
+        self.shared.superseded.inc_by(items);
     }
 
     /// So many changes were refused and kept with their payload.

@@ -33,6 +33,7 @@ fn complete(clock: Clock) -> Metrics {
     source.checkpointed(now, Duration::from_millis(3));
     replica.set_applied_through(now);
     replica.applied_after(now - 1500, now);
+    metrics.copies("orders", "Orders", "eu").set_times(Some(now - 2), Some(now));
     metrics.calls("dynamodb", "eu-west-1").record("BatchWriteItem", Outcome::Ok, Duration::from_millis(7));
     metrics
 }
@@ -189,6 +190,11 @@ async fn what_is_counted_arrives_under_its_own_label() {
     source.set_shards(Shards { elsewhere: 7, ..Shards::default() });
     metrics.source("orders", "Orders").read(5, 100);
     source.read(6, 100);
+    let copy = metrics.copies("orders", "Orders", "eu");
+    copy.set_state(CopyState::Reconciling);
+    copy.set_state(CopyState::Copying);
+    copy.set_segments(64, 3);
+    copy.read(5, 600, 1.5);
     let samples = samples(&metrics);
     let above_zero = |name: &str| -> Vec<String> {
         let found = samples.iter().filter(|(series, value)| series.starts_with(name) && **value > 0.0);
@@ -211,6 +217,13 @@ async fn what_is_counted_arrives_under_its_own_label() {
     with_reason("dynamirror_buffer_bytes", &format!("{{{replica}}} 4096"));
     with_reason("dynamirror_buffer_limit_bytes", &format!("{{{replica}}} 8192"));
     with_reason("dynamirror_lease_changes_total", r#"{reason="lost"} 1"#);
+    with_reason(
+        "dynamirror_copy_state",
+        r#"{replica="eu",replication="orders",state="copying",table="Orders"} 1"#,
+    );
+    with_reason("dynamirror_copy_items_total", &format!("{{{replica}}} 5"));
+    with_reason("dynamirror_copy_bytes_total", &format!("{{{replica}}} 600"));
+    with_reason("dynamirror_copy_read_units_total", &format!("{{{replica}}} 1.5"));
     with_reason("dynamirror_shards", &format!(r#"{{{source},state="elsewhere",table="Orders"}} 7"#));
     with_reason("dynamirror_records_read_total", &format!(r#"{{{source},table="Orders"}} 11"#));
 }

@@ -1,5 +1,6 @@
 //! The command line as a person and a service manager meet it: the built program, its output and its exit codes.
 
+mod copy;
 mod daemon;
 mod desired;
 mod heartbeats;

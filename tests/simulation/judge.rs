@@ -515,7 +515,7 @@ impl Truth {
 /// Changes whose end is known.
 fn accounted(replica: &status::Replica) -> u64 {
     let ledger = &replica.ledger;
-    ledger.applied + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned
+    ledger.applied + ledger.superseded + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned
 }
 
 // === impl Source ===

@@ -84,7 +84,12 @@ fn balances(status: &Status) -> bool {
     let replicas = status.replications.iter().flat_map(|replication| &replication.replicas);
     replicas.into_iter().all(|replica| {
         let ledger = &replica.ledger;
-        let settled = ledger.applied + ledger.coalesced + ledger.filtered + ledger.parked + ledger.abandoned;
+        let settled = ledger.applied
+            + ledger.superseded
+            + ledger.coalesced
+            + ledger.filtered
+            + ledger.parked
+            + ledger.abandoned;
         replica.pending_changes == 0 && replica.buffer_bytes == 0 && ledger.read == settled
     })
 }

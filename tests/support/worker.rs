@@ -107,6 +107,7 @@ impl Running {
             let ledger = &replica.ledger;
             let settled = ledger.applied
                 + ledger.stale
+                + ledger.superseded
                 + ledger.coalesced
                 + ledger.filtered
                 + ledger.parked

@@ -6,6 +6,7 @@ use crate::cli::exit::Failure;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::Control;
+use crate::copy::{self, Run};
 use crate::item::Value;
 use crate::lease::{self, Leases, Owner, Row};
 use crate::replica::parked::Parked;
@@ -62,6 +63,8 @@ pub(super) struct Replica {
     pub(super) parked_keys: u64,
     /// What people want of it.
     pub(super) wish: Wish,
+    /// Its newest copy.
+    pub(super) copy: Option<Run>,
 }
 
 /// Reads everything.
@@ -118,6 +121,7 @@ async fn replication(
             started: started.contains(&replica.name),
             parked_keys: parked.list().await?.len() as u64,
             wish: wishes.of(&settings.name, &replica.name),
+            copy: copy::Store::new(control.clone(), &settings.name, &replica.name).load().await?,
         });
     }
     Ok(Replication { name: settings.name.clone(), source: settings.source.table.clone(), rows, replicas })

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::gather::{self, Observed};
 use super::rows::Rows;
+use crate::cli::copy::Copied;
 use crate::cli::desired::{headroom_seconds, target};
 use crate::cli::output::{rfc3339, seconds_since};
 use crate::lease::{self, Row};
@@ -95,6 +96,8 @@ pub(super) struct Replica {
     pub(super) headroom_seconds: Option<f64>,
     /// Keys whose newest change the replica refused.
     pub(super) parked_keys: u64,
+    /// Its newest copy; absent when there was none.
+    pub(super) copy: Option<Copied>,
 }
 
 /// What a replica is doing.
@@ -270,6 +273,7 @@ fn replica(of: &gather::Replica, rows: &Rows<'_>, now_unix_ms: i64) -> Replica {
         lag_seconds,
         headroom_seconds: lag_seconds.map(headroom_seconds),
         parked_keys: of.parked_keys,
+        copy: of.copy.as_ref().map(Copied::new),
     }
 }
 
@@ -305,6 +309,19 @@ impl Replication {
                     headroom.max(0.0) as u64,
                     replica.name
                 ));
+            }
+            if let Some(copy) = &replica.copy {
+                if copy.state == "refused" {
+                    let reason = copy.reason.as_deref().unwrap_or("nobody said why");
+                    problems.push(format!("replica `{full}`: its copy is refused: {reason}"));
+                }
+                if let Some(trouble) = &copy.trouble {
+                    problems.push(format!("replica `{full}`: its copy cannot go on: {trouble}"));
+                }
+                if let Some(misfit) = &copy.misfit {
+                    problems
+                        .push(format!("replica `{full}`: its copy met {} misfits: {misfit}", copy.misfits));
+                }
             }
             if replica.parked_keys > 0 {
                 problems.push(format!(

@@ -1,6 +1,7 @@
 //! A report as a page of text.
 
 use super::report::{Replica, ReplicaState, Replication, Report, Shards, Worker};
+use crate::cli::copy::Copied;
 use crate::cli::output::Table;
 
 /// The page: problems last, where a person's eyes are when it has been printed.
@@ -50,7 +51,7 @@ fn shards(replications: &[Replication]) -> Table {
 
 fn replicas(replications: &[Replication]) -> Table {
     let mut table =
-        Table::new(&["REPLICA", "TABLE", "STATE", "APPLIED THROUGH", "LAG", "HEADROOM", "PARKED"]);
+        Table::new(&["REPLICA", "TABLE", "STATE", "APPLIED THROUGH", "LAG", "HEADROOM", "PARKED", "COPY"]);
     for replication in replications {
         for replica in &replication.replicas {
             table.row(vec![
@@ -61,10 +62,19 @@ fn replicas(replications: &[Replication]) -> Table {
                 replica.lag_seconds.map_or_else(|| "-".to_owned(), seconds),
                 replica.headroom_seconds.map_or_else(|| "-".to_owned(), |left| seconds(left.max(0.0))),
                 replica.parked_keys.to_string(),
+                replica.copy.as_ref().map_or_else(|| "-".to_owned(), copy),
             ]);
         }
     }
     table
+}
+
+fn copy(copy: &Copied) -> String {
+    match (copy.state, copy.share, &copy.consistent_since) {
+        ("copying", Some(share), _) => format!("copying, {:.0} %", share * 100.0),
+        ("done", _, Some(since)) => format!("consistent since {since}"),
+        (state, ..) => state.to_owned(),
+    }
 }
 
 fn state(replica: &Replica) -> String {

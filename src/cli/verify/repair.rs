@@ -14,8 +14,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::exit::Failure;
+use crate::clock::Clock;
 use crate::config::{Replica, Replication};
 use crate::control::{self, Control};
+use crate::copy::repair::{State, Store};
 use crate::dynamo::FETCH_KEYS_MAX;
 use crate::key::Key;
 use crate::verify::{self, Class, Findings, Parts};
@@ -71,7 +73,7 @@ pub(super) struct Outcome {
 /// Repairs one replica.
 pub(super) struct Repair<'a> {
     full_name: String,
-    workers: Option<Workers>,
+    workers: Workers,
     parts: &'a Parts,
 }
 
@@ -163,10 +165,7 @@ impl<'a> Repair<'a> {
                 self.full_name
             )));
         }
-        let workers = self
-            .workers
-            .as_ref()
-            .ok_or_else(|| Failure::Usage("--apply: workers of this version repair nothing".to_owned()))?;
+        let workers = &self.workers;
         self.save(path, &keys).await?;
         outcome.undo = Some(path.clone());
         (workers.post)(keys.clone()).await?;
@@ -222,13 +221,25 @@ impl<'a> Repair<'a> {
 
 impl Workers {
     /// Those that hold the replica.
-    fn new(
-        _control: Control,
-        _replication: &str,
-        _replica: &str,
-        _clock: crate::clock::Clock,
-    ) -> Option<Self> {
-        None
+    fn new(control: Control, replication: &str, replica: &str, clock: Clock) -> Self {
+        let posted = Store::new(control, replication, replica, clock);
+        let asked = posted.clone();
+        let post = move |keys: Vec<Key>| -> Answer<()> {
+            let store = posted.clone();
+            Box::pin(async move { store.post(&keys).await })
+        };
+        let waiting = move || -> Answer<Waiting> {
+            let store = asked.clone();
+            Box::pin(async move {
+                let wanted = store.wanted().await?;
+                let trouble = wanted.iter().find_map(|entry| match &entry.state {
+                    State::Wanted { trouble } => trouble.clone(),
+                    State::Put | State::Deleted => None,
+                });
+                Ok(Waiting { keys: wanted.len(), trouble })
+            })
+        };
+        Self { post: Box::new(post), waiting: Box::new(waiting) }
     }
 }
 

@@ -61,8 +61,8 @@ fn replica(number: usize) -> impl Strategy<Value = Replica> {
     let attempt_timeout = duration(*Replica::ATTEMPT_TIMEOUT.start()..=Duration::from_millis(400));
     let sizes = (Replica::BUFFER_BYTES, Replica::BATCHES_IN_FLIGHT, Replica::PARK_LIMIT);
     let guard = (proptest::sample::select(&Guard::ALL[..]), "[A-Za-z0-9._:-]{1,40}");
-    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout, guard).prop_map(
-        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout, guard)| Replica {
+    ("[A-Za-z0-9._-]{1,40}", endpoint(), sizes, attempt_timeout, guard, copy()).prop_map(
+        move |(name, endpoint, (buffer, batches, park_limit), attempt_timeout, guard, copy)| Replica {
             name: format!("{name}{number}"),
             table: format!("replica-{number}"),
             endpoint,
@@ -72,6 +72,22 @@ fn replica(number: usize) -> impl Strategy<Value = Replica> {
             guard: guard.0,
             guard_attribute: guard.1,
             park_limit,
+            copy,
+        },
+    )
+}
+
+fn copy() -> impl Strategy<Value = FirstCopy> {
+    let mode = proptest::sample::select(&CopyMode::ALL[..]);
+    let read_units = proptest::option::of(FirstCopy::READ_UNITS);
+    let window = (1_000u64..=3_600_000).prop_map(Duration::from_millis);
+    (mode, read_units, any::<bool>(), window, any::<bool>()).prop_map(
+        |(mode, read_units, consistent, window, reconcile)| FirstCopy {
+            mode,
+            read_units,
+            consistent,
+            window,
+            reconcile,
         },
     )
 }

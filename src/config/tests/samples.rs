@@ -66,7 +66,9 @@ fn the_example_without_its_marks_changes_no_default() {
     let (full, bare) = (&full.replications[0], &bare.replications[0]);
     assert_eq!((full.start, &full.poll), (bare.start, &bare.poll));
     let (full, bare) = (&full.replicas[0], &bare.replicas[0]);
-    assert_eq!(Replica { endpoint: bare.endpoint.clone(), ..full.clone() }, *bare);
+    assert_eq!(full.copy.read_units, Some(1_000));
+    let copy = FirstCopy { read_units: None, ..full.copy.clone() };
+    assert_eq!(Replica { endpoint: bare.endpoint.clone(), copy, ..full.clone() }, *bare);
 }
 
 #[test]

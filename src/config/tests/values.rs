@@ -26,6 +26,9 @@ fn defaults_fill_what_is_not_written() {
     assert_eq!(replica.attempt_timeout, Duration::from_secs(4));
     assert_eq!((replica.guard, replica.guard_attribute.as_str()), (Guard::None, "dynamirror:sequence"));
     assert_eq!(replica.park_limit, 1000);
+    let copy = &replica.copy;
+    assert_eq!((copy.mode, copy.read_units, copy.reconcile), (CopyMode::Off, None, false));
+    assert_eq!((copy.consistent, copy.window), (true, Duration::from_secs(60)));
 }
 
 #[test]
@@ -85,6 +88,12 @@ fn numbers_have_ranges() {
     assert_problem(&with(REPLICA, "park_limit = -1"), "c.toml:12:14", negative, "");
     let huge = "expected a whole number from 0 to 1000000, found 99999999999999999999";
     assert_problem(&with(REPLICA, "park_limit = 99999999999999999999"), "c.toml:12:14", huge, "");
+    let zero = "expected a whole number from 1 to 10000000, found 0";
+    assert_problem(&with(REPLICA, "copy_read_units = 0"), "c.toml:12:19", zero, "");
+    let units = accepted(&with(REPLICA, "copy_read_units = 7")).replications[0].replicas[0].copy.read_units;
+    assert_eq!(units, Some(7));
+    let mode = "expected \"off\" or \"auto\", found \"always\"";
+    assert_problem(&with(REPLICA, "copy = \"always\""), "c.toml:12:8", mode, "");
     assert_eq!(accepted(&with(REPLICA, "park_limit = 0")).replications[0].replicas[0].park_limit, 0);
 }
 

@@ -237,7 +237,8 @@ impl Running {
             parked_keys: gauges.parked_keys(),
             ledger: Ledger {
                 read: counts.read,
-                applied: counts.settled.put + counts.settled.deleted,
+                applied: counts.settled.applied(),
+                superseded: counts.settled.superseded,
                 stale: counts.settled.stale,
                 coalesced: counts.settled.coalesced,
                 filtered: counts.filtered,

@@ -13,7 +13,7 @@ use crate::control;
 use crate::dynamo::{self, Condition, RowKey, StreamArn};
 use crate::fault::{Stage, advice};
 use crate::item::Value;
-use crate::lane::Lot;
+use crate::lane::{Lot, Window};
 use crate::lease::{Fence, Leases, Row};
 use crate::mutation::{self, Mutation};
 use crate::replica::parked::{self, Parked};
@@ -203,6 +203,7 @@ async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tas
                 })
             },
             gauges: Arc::clone(&gauges),
+            window: Window::default(),
             clock: setup.clock,
             metrics: setup.metrics.replica(name, table, &replica.name),
         });

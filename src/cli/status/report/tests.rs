@@ -48,6 +48,7 @@ fn observed(rows: Vec<Row>) -> Observed {
                 started: true,
                 parked_keys: 0,
                 wish: Wish::default(),
+                copy: None,
             }],
         }],
     }
@@ -121,6 +122,7 @@ fn a_replica_that_is_in_the_child_is_as_far_as_that_whatever_another_lacks_of_th
         started: true,
         parked_keys: 0,
         wish: Wish::default(),
+        copy: None,
     };
     observed.replications[0].replicas.push(eu);
     let report = Report::new(&observed);
