@@ -254,7 +254,114 @@ fn is_modest(keys: u64, items: u64, complete: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::budget::Budget;
+    use crate::capacity::Bucket;
+    use crate::change::{Change, Op};
+    use crate::dynamo::Tables;
+    use crate::dynamo::memory::Memory;
+    use crate::item::Item;
+    use crate::verify::{Barrier, Digester, Progress, Table, join};
+
+    fn key(number: u64) -> Key {
+        let text = Bytes::from(format!(r#"{{"k":{{"N":"{number}"}}}}"#));
+        Key::from_json(&text, 0..text.len()).expect("a key")
+    }
+
+    async fn put(memory: &Memory, table: &str, number: u64, text: &str) {
+        let item = format!(r#"{{"k":{{"N":"{number}"}},"t":{{"S":"{text}"}}}}"#);
+        let op = Op::Put(Item::from_json(item.into_bytes().into()));
+        let change = Change { key: key(number), op, created_unix_ms: 0, order: None };
+        memory.write(table, &[change]).await.expect("written");
+    }
+
+    fn parts(memory: &Arc<Memory>, dir: &Path) -> Parts {
+        let table = |name: &str| Table {
+            tables: Arc::clone(memory) as _,
+            name: name.to_owned(),
+            key: vec!["k".to_owned()],
+            segments: 1,
+            pages: 1,
+            units: Bucket::new(None),
+        };
+        Parts {
+            source: table("source"),
+            replica: table("replica"),
+            digester: Digester::new::<&str>(&[]),
+            join: join::Config {
+                memory_bytes: join::Config::MEMORY_BYTES_MIN,
+                disk_bytes: 1 << 20,
+                dir: dir.to_owned(),
+                key_bytes_max: join::Config::KEY_BYTES_MAX,
+            },
+            pages: Budget::new(1 << 20),
+            barrier: Barrier::Grace(Duration::from_secs(1)),
+            ttl_attribute: None,
+            differences_max: 100,
+            details_max: 10,
+            clock: Clock::System,
+            progress: watch::Sender::new(Progress::default()),
+        }
+    }
+
+    /// Workers that mend what they are asked for at once, from what the source has then.
+    fn workers(memory: &Arc<Memory>) -> Workers {
+        let memory = Arc::clone(memory);
+        let post = move |keys: Vec<Key>| -> Answer<()> {
+            let memory = Arc::clone(&memory);
+            Box::pin(async move {
+                let items = memory.fetch("source", &keys).await.expect("read").items;
+                for (key, item) in keys.into_iter().zip(items) {
+                    let op = item.map_or(Op::Delete, Op::Put);
+                    let change = Change { key, op, created_unix_ms: 0, order: None };
+                    memory.write("replica", &[change]).await.expect("written");
+                }
+                Ok(())
+            })
+        };
+        let waiting = || -> Answer<Waiting> { Box::pin(async { Ok(Waiting { keys: 0, trouble: None }) }) };
+        Workers { post: Box::new(post), waiting: Box::new(waiting) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_there_is_written_down_and_what_was_mended_is_looked_at_again() {
+        let (memory, dir) = (Arc::new(Memory::default()), tempfile::tempdir().expect("a directory"));
+        put(&memory, "source", 1, "same").await;
+        put(&memory, "replica", 1, "same").await;
+        put(&memory, "source", 2, "right").await;
+        put(&memory, "replica", 2, "wrong").await;
+        put(&memory, "source", 3, "missing").await;
+        put(&memory, "replica", 4, "extra").await;
+        let parts = parts(&memory, dir.path());
+        let findings = verify::verify(&parts).await.expect("verified");
+        let repair = Repair { full_name: "orders/us".to_owned(), workers: workers(&memory), parts: &parts };
+        let undo = dir.path().join("undo.jsonl");
+        let mut wanted = Wanted { repair: true, apply: false, undo: Some(undo.clone()), force: false };
+        let planned = repair.run(&wanted, &findings).await.expect("planned");
+        assert_eq!((planned.dry_run, planned.put, planned.delete, planned.left), (true, 2, 1, None));
+        assert!(!undo.exists() && memory.item("replica", &key(4)).is_some(), "a dry run did something");
+        wanted.apply = true;
+        let done = repair.run(&wanted, &findings).await.expect("repaired");
+        assert!(done.is_whole(), "{done:?}");
+        let mut lines: Vec<_> =
+            std::fs::read_to_string(&undo).expect("written").lines().map(str::to_owned).collect();
+        lines.sort();
+        let line = |number: u64, item: &str| format!(r#"{{"Key":{},"Item":{item}}}"#, key(number));
+        let expected = [
+            line(2, r#"{"k":{"N":"2"},"t":{"S":"wrong"}}"#),
+            line(3, "null"),
+            line(4, r#"{"k":{"N":"4"},"t":{"S":"extra"}}"#),
+        ];
+        assert_eq!(lines, expected);
+        let refused = repair.run(&wanted, &findings).await.expect_err("the file exists");
+        assert!(refused.to_string().contains("there is such a file already"), "{refused}");
+        assert!(verify::verify(&parts).await.expect("verified").counts.is_empty());
+    }
 
     #[test]
     fn many_keys_of_a_small_table_and_few_of_a_large_one() {
