@@ -11,7 +11,7 @@
 //!
 //! Nothing is assumed about the order in which items come, which differs between tables, servers and runs. Memory is
 //! that of the buffers and of the part that is merged, whatever the tables' sizes; the disk takes about 32 bytes per item
-//! and side, plus what a key has of its own (see [`record`]). Records are not compressed: digests cannot be.
+//! and side, plus what a key has of its own (see `record`). Records are not compressed: digests cannot be.
 //!
 //! What comes out is suspect, not different: the tables were read at different times.
 

@@ -14,7 +14,7 @@
 //!   a row with the same result, and six where any state was ever seen to change.
 //! - Anything else proves nothing: it is tried again, each time after twice the pause, and given up as unstable.
 //!
-//! [`Suspect`] decides, and knows no clock and no table; [`settle`](run::settle) reads.
+//! [`Suspect`] decides, and knows no clock and no table; `run` reads.
 
 pub(super) mod run;
 
