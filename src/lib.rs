@@ -19,7 +19,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | shell | [`cli`] [`http`] [`config`] [`demo`] |
-//! | programs | [`supervisor`] [`copy`] [`schema`] |
+//! | programs | [`supervisor`] [`copy`] [`schema`] [`verify`] |
 //! | stages | [`stream`] [`route`] [`lane`] [`replica`] [`checkpoint`] [`lease`] |
 //! | ports | [`dynamo`] [`control`] [`clock`] [`backoff`] [`budget`] [`capacity`] [`task`] [`telemetry`] |
 //! | words | [`item`] [`key`] [`shard`] [`record`] [`change`] [`fault`]; `mutation`: deliberate bugs, in tests alone |
@@ -56,6 +56,7 @@ pub mod stream;
 pub mod supervisor;
 pub mod task;
 pub mod telemetry;
+pub mod verify;
 
 #[cfg(test)]
 #[path = "../tests/simulation/mod.rs"]

@@ -61,6 +61,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Programs.
     ("schema", &["backoff", "dynamo", "fault"]),
     (
+        "verify",
+        &["backoff", "budget", "capacity", "clock", "control", "dynamo", "fault", "item", "key", "lease"],
+    ),
+    (
         "copy",
         &[
             "backoff",
@@ -85,6 +89,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "backoff",
             "budget",
+            "capacity",
             "change",
             "checkpoint",
             "clock",
@@ -105,6 +110,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "stream",
             "task",
             "telemetry",
+            "verify",
         ],
     ),
     // Shell.

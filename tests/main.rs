@@ -18,3 +18,4 @@ mod shards;
 mod soak;
 mod starts;
 mod support;
+mod verify;

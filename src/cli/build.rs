@@ -93,7 +93,13 @@ async fn replication(
             discovery: settings.poll.discovery,
         },
         replicas,
+        verify: verify(&settings.verify),
     }
+}
+
+fn verify(settings: &config::Verify) -> Option<supervisor::Verify> {
+    let every = settings.every?;
+    Some(supervisor::Verify { every, read_units: settings.read_units as f64 })
 }
 
 async fn replica(
@@ -194,6 +200,7 @@ async fn heartbeat_replication(
             discovery: wanted.poll.discovery,
         },
         replicas,
+        verify: None,
     }
 }
 
@@ -249,6 +256,8 @@ mod tests {
         [[replications]]
         name = "orders"
         start = "2026-01-02T03:04:05Z"
+        verify_every = "12h"
+        verify_read_units = 7
         [replications.source]
         table = "Orders"
         region = "eu-west-1"
@@ -300,6 +309,8 @@ mod tests {
         let built = built().await;
         let [orders] = &built.replications[..] else { panic!("expected one") };
         assert_eq!(orders.name, "orders");
+        let every = Duration::from_secs(12 * 3_600);
+        assert_eq!(orders.verify, Some(supervisor::Verify { every, read_units: 7.0 }));
         let start = "2026-01-02T03:04:05Z".parse::<jiff::Timestamp>().expect("a time");
         assert_eq!(orders.start, supervisor::Start::At { unix_ms: start.as_millisecond() });
         assert_eq!(orders.source.table, "Orders");

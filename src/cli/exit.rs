@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::advice::advice;
 use crate::fault::{Fault, Stage};
 use crate::replica::parked;
 use crate::telemetry::{self, logs};
-use crate::{config, control, dynamo, http, schema, supervisor};
+use crate::{config, control, dynamo, http, schema, supervisor, verify};
 
 /// An exit code. Those from 65 on are those of `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,23 @@ pub enum Failure {
     /// The drain was cut short; what was not applied is read again by the next worker.
     #[error("drain within {0:?}: leases run out and the next worker goes on from the checkpoints")]
     Grace(Duration),
+    /// Nobody does what was asked for.
+    #[error("{0}")]
+    Stalled(String),
+    /// Two tables cannot be compared.
+    #[error(transparent)]
+    Verify(#[from] verify::Error),
+    /// A file that the command line names cannot be used.
+    #[error("{action} `{}`", path.display())]
+    File {
+        /// What was tried, such as `write the undo file`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The demo could not be run to its end.
     #[cfg(feature = "emulator")]
     #[error(transparent)]
@@ -161,6 +179,16 @@ impl Code {
             control::Error::Row { .. } | control::Error::Malformed { .. } => Self::Data,
         }
     }
+
+    const fn of_verify(error: &verify::Error) -> Self {
+        match error {
+            verify::Error::Read { source, .. } => Self::of_fault(source.fault),
+            verify::Error::Key { .. } => Self::Config,
+            verify::Error::Barrier(error) => Self::of_control(error),
+            // With more room it goes well.
+            verify::Error::Join(_) => Self::Temporary,
+        }
+    }
 }
 
 impl From<Code> for ExitCode {
@@ -205,10 +233,12 @@ impl Failure {
             Self::Schema(schema::Error::NoSource(_)) => Code::Config,
             Self::Schema(schema::Error::NotReady { .. }) => Code::Temporary,
             Self::Metrics(_) => Code::Bug,
+            Self::Verify(error) => Code::of_verify(error),
+            Self::File { .. } => Code::Usage,
             Self::Call { source, .. } => Code::of_fault(source.fault),
             // The reader has seen enough, as `head` has.
             Self::Stream(error) if error.kind() == io::ErrorKind::BrokenPipe => Code::Success,
-            Self::Stream(_) | Self::Grace(_) | Self::Changed(_) => Code::Temporary,
+            Self::Stream(_) | Self::Grace(_) | Self::Changed(_) | Self::Stalled(_) => Code::Temporary,
         }
     }
 
@@ -233,6 +263,8 @@ impl Failure {
             Self::Schema(schema::Error::Call { source, .. }) => return Some(advice(source, Stage::Discover)),
             Self::Control(error) | Self::Supervisor(supervisor::Error::Control(error)) => error,
             Self::Parked(parked::Error::Control(error)) => error,
+            Self::Verify(verify::Error::Barrier(error)) => error,
+            Self::Verify(verify::Error::Read { source, .. }) => return Some(advice(source, Stage::Discover)),
             _ => return None,
         };
         match control {

@@ -35,6 +35,7 @@ mod run;
 mod schema;
 mod signals;
 mod status;
+mod verify;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ enum Command {
     PrintConfig(print_config::Args),
     /// Show shards, owners, lags and what needs attention, from the control table.
     Status(status::Args),
+    /// Compare a replica with its source, and repair it.
+    Verify(verify::Args),
     /// Ask a worker on this host whether it makes progress.
     Healthcheck(healthcheck::Args),
     /// Make the tables of replicas like their sources: plan, apply, diff.
@@ -128,6 +131,7 @@ fn dispatch(command: Command) -> Result<Code, Failure> {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Pause(args) => desired::pause::run(&args, desired::pause::Verb::Pause),

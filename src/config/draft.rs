@@ -4,7 +4,7 @@
 
 use super::settings::{
     Config, Control, Heartbeat, HeartbeatMode, Http, Lease, Log, Poll, Replica, Replication, Source, Start,
-    Worker,
+    Verify, Worker,
 };
 
 /// What could be read of a configuration.
@@ -26,6 +26,7 @@ pub(super) struct ReplicationDraft {
     pub start: Option<Start>,
     /// Where it is not written, the mode of all.
     pub heartbeat: Option<Option<HeartbeatMode>>,
+    pub verify: Option<Verify>,
     pub source: Option<Source>,
     pub poll: Option<Poll>,
     pub replicas: Vec<ReplicaDraft>,
@@ -68,6 +69,7 @@ impl ReplicationDraft {
             source: self.source?,
             poll: self.poll?,
             replicas: self.replicas.into_iter().map(|draft| draft.replica).collect::<Option<_>>()?,
+            verify: self.verify?,
         })
     }
 }

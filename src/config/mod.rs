@@ -34,7 +34,7 @@ pub use problem::{EXIT_CODE, Errors, Excerpt, Place, Problem};
 pub use relation::warnings;
 pub use settings::{
     Config, Control, CopyMode, Endpoint, FirstCopy, Guard, Heartbeat, HeartbeatMode, Http, KmsKey, Lease,
-    Log, LogFormat, Poll, Replica, Replication, Schema, Source, Start, Worker,
+    Log, LogFormat, Poll, Replica, Replication, Schema, Source, Start, Verify, Worker,
 };
 
 /// Reads the files and resolves the configuration; see [`parse`].

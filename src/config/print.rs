@@ -130,6 +130,8 @@ impl Page {
         self.text("name", &replication.name);
         self.text("start", &start(replication.start));
         self.text("heartbeat", replication.heartbeat.as_str());
+        self.optional("verify_every", replication.verify.every.map(duration).as_deref());
+        self.plain("verify_read_units", replication.verify.read_units);
         self.header("[replications.source]");
         self.text("table", &replication.source.table);
         self.endpoint(&replication.source.endpoint);

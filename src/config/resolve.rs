@@ -15,7 +15,7 @@ use super::relation;
 use super::schema::{ROOT, Table};
 use super::settings::{
     Config, Control, Endpoint, FirstCopy, Heartbeat, Http, KmsKey, Lease, Log, Poll, Replica, Schema, Source,
-    Worker,
+    Verify, Worker,
 };
 use super::value::{self, Refusal};
 
@@ -130,6 +130,7 @@ impl Reader<'_> {
                 name: None,
                 start: None,
                 heartbeat: None,
+                verify: None,
                 source: None,
                 poll: None,
                 replicas: Vec::new(),
@@ -139,6 +140,7 @@ impl Reader<'_> {
         let start = self.read(node, "start", |_, text| value::start(text));
         let heartbeat = self.optional(node, "heartbeat");
         let heartbeat = heartbeat.map(|written| written.and_then(|text| value::heartbeat_mode(&text).ok()));
+        let verify = self.verify(node);
         let source = self.source(&node.inner("source"));
         let poll = self.poll(&node.inner("poll"));
         let default_table = source.as_ref().map(|source| table_name(&source.table));
@@ -149,7 +151,15 @@ impl Reader<'_> {
             let problem = Problem::of(path, format!("`{}` has no replicas", node.path));
             self.problems.push(problem.help("add a [[replications.replicas]] table"));
         }
-        ReplicationDraft { name, start, heartbeat, source, poll, replicas }
+        ReplicationDraft { name, start, heartbeat, verify, source, poll, replicas }
+    }
+
+    fn verify(&mut self, node: &Node<'_>) -> Option<Verify> {
+        let every = self.optional(node, "verify_every");
+        let read_units = self.integer(node, "verify_read_units");
+        // It was read as a duration before.
+        let every = every?.and_then(|text| value::duration(&text, &Verify::EVERY).ok());
+        Some(Verify { every, read_units: read_units? })
     }
 
     fn source(&mut self, node: &Node<'_>) -> Option<Source> {

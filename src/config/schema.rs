@@ -6,7 +6,7 @@
 use super::kind::{Kind, Preset};
 use super::settings::{
     Control, CopyMode, FirstCopy, Guard, Heartbeat, HeartbeatMode, Http, Lease, Log, LogFormat, Poll,
-    Replica, Worker,
+    Replica, Verify, Worker,
 };
 
 /// A table of the configuration.
@@ -253,6 +253,18 @@ static REPLICATION: Table = Table {
             Kind::HeartbeatMode,
             Preset::Absent(HeartbeatMode::InTable.as_str(), "`heartbeat.mode`"),
             "where heartbeats of this source are written, instead of heartbeat.mode",
+        ),
+        value(
+            "verify_every",
+            Kind::Duration(Verify::EVERY),
+            Preset::Absent("30days", "never"),
+            "compare all items of source and replicas once in this time, again and again; the coordinator does",
+        ),
+        value(
+            "verify_read_units",
+            Kind::Integer(Verify::READ_UNITS),
+            Preset::Integer(Verify::DEFAULT_READ_UNITS),
+            "read capacity units per second that verify_every may take of each table",
         ),
         table("source", &SOURCE),
         table("poll", &POLL),

@@ -230,6 +230,27 @@ pub struct Replication {
     pub poll: Poll,
     /// The tables that are written; never empty.
     pub replicas: Vec<Replica>,
+    /// How they are verified all the time.
+    pub verify: Verify,
+}
+
+/// The verification of replicas that never ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// The time in which all items are compared once; `None` is never.
+    pub every: Option<Duration>,
+    /// Read capacity units per second that it may take of each table.
+    pub read_units: u64,
+}
+
+impl Verify {
+    /// An hour is a pass of a small table at full speed; after a year nobody asks any more.
+    pub const EVERY: RangeInclusive<Duration> =
+        Duration::from_secs(3_600)..=Duration::from_secs(366 * 86_400);
+    /// A thousand items of 1 kB in 20 seconds, which no table's users feel.
+    pub const DEFAULT_READ_UNITS: u64 = 50;
+    /// The default quota of a table on demand.
+    pub const READ_UNITS: RangeInclusive<u64> = 1..=40_000;
 }
 
 /// Where reading begins when there is no checkpoint yet.

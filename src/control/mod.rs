@@ -15,6 +15,7 @@
 //! | `<replication>/copy/<replica>` | `run` | the newest copy: what was asked for, how far it is (see `copy`) |
 //! | `<replication>/copy/<replica>` | `segment/<number>` | how far one segment of it is |
 //! | `<replication>/repair/<replica>` | `wanted/` or `done/`, key's digest | a key to copy anew (see `copy::repair`) |
+//! | `<replication>/verify/<replica>` | `rolling` | where the rolling verification is (see `verify::rolling`) |
 //!
 //! Names of replications and replicas hold neither `/` nor `#`, so no two rows collide. The replications of heartbeats,
 //! which nobody names, are `#heartbeat/<source>`: they share their first part with no other row.

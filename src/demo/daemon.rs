@@ -186,6 +186,7 @@ async fn build(plan: Plan) -> Result<Worker, Error> {
             discovery: Duration::from_secs(5),
         },
         replicas,
+        verify: None,
     };
     let worker = Worker::build(supervisor::Config {
         worker: WORKER.to_owned(),

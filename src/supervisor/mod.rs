@@ -92,6 +92,17 @@ pub struct Replication {
     pub source: Source,
     /// Where its changes go; at least one.
     pub replicas: Vec<Replica>,
+    /// How they are verified all the time; `None` when they are not.
+    pub verify: Option<Verify>,
+}
+
+/// A verification that never ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verify {
+    /// The time in which all items are compared once.
+    pub every: Duration,
+    /// Read capacity units per second that it may take of each table.
+    pub read_units: f64,
 }
 
 /// A table whose changes are read.

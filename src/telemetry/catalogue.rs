@@ -86,6 +86,12 @@ catalogue! {
         "Heartbeats that were not in the replica within five intervals. Alarm when it grows.";
     SCHEMA_DRIFT = Kind::Gauge, "dynamirror_schema_drift", ["replication", "table", "replica"],
         "Settings in which the replica's table differs from its source: see `dynamirror schema diff`. From the coordinator, every hour, and every five minutes while it is not 0. Absent until known.";
+    VERIFY_COVERED = Kind::Gauge, "dynamirror_verify_covered_timestamp_seconds", ["replication", "table", "replica"],
+        "Every item of source and replica was compared since this time, by the rolling verification. Absent until one pass was made. Alarm when it is older than two times `verify_every`.";
+    VERIFY_ITEMS = Kind::Counter, "dynamirror_verify_items_total", ["replication", "table", "replica"],
+        "Items that the rolling verification compared.";
+    VERIFY_DIFFERENCES = Kind::Counter, "dynamirror_verify_differences_total", ["replication", "table", "replica", "class"],
+        "What the rolling verification found, by class: missing, extra, different or unstable (not proven). Each pass counts again what is still there. Alarm when one of the first three grows.";
 
     // Reading.
     OLDEST_POLL = Kind::Gauge, "dynamirror_reader_oldest_poll_timestamp_seconds", ["replication", "table"],

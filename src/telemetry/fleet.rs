@@ -39,6 +39,8 @@ pub struct Leading {
     fleet: Fleet,
     lost: Family<IntCounterVec, 3>,
     roundtrips: Family<HistogramVec, 1>,
+    verify_items: Family<IntCounterVec, 3>,
+    verify_differences: Family<IntCounterVec, 4>,
 }
 
 /// The heartbeats of one replica of a replication.
@@ -48,6 +50,15 @@ pub struct Heartbeats {
     route: [String; 3],
     lost: IntCounter,
     roundtrip: Histogram,
+}
+
+/// The rolling verification of one replica.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    fleet: Fleet,
+    route: [String; 3],
+    items: IntCounter,
+    differences: Family<IntCounterVec, 4>,
 }
 
 /// All that the coordinator set; makes the metrics of it.
@@ -68,6 +79,7 @@ struct Told {
     applied_through_unix_ms: BTreeMap<[String; 3], i64>,
     heartbeat_applied_unix_ms: BTreeMap<[String; 3], i64>,
     schema_drift: BTreeMap<[String; 3], u64>,
+    verify_covered_unix_ms: BTreeMap<[String; 3], i64>,
 }
 
 // === impl FleetShards ===
@@ -91,6 +103,8 @@ impl Leading {
             fleet,
             lost: families.heartbeats_lost.clone(),
             roundtrips: families.heartbeat_roundtrip.clone(),
+            verify_items: families.verify_items.clone(),
+            verify_differences: families.verify_differences.clone(),
         }
     }
 
@@ -134,6 +148,28 @@ impl Leading {
             roundtrip: self.roundtrips.with([replica]),
         }
     }
+
+    /// The handle for the rolling verification of one replica of `replication`, which can find differences of `classes`;
+    /// `table` is the source's.
+    pub fn verification(
+        &self,
+        replication: &str,
+        table: &str,
+        replica: &str,
+        classes: &[&str],
+    ) -> Verification {
+        let differences = self.verify_differences.clone();
+        for class in classes {
+            // A counter that is there before it grows can be alarmed on.
+            drop(differences.with([replication, table, replica, class]));
+        }
+        Verification {
+            fleet: self.fleet.clone(),
+            route: [replication, table, replica].map(str::to_owned),
+            items: self.verify_items.with([replication, table, replica]),
+            differences,
+        }
+    }
 }
 
 impl Drop for Leading {
@@ -165,6 +201,29 @@ impl Heartbeats {
     }
 }
 
+// === impl Verification ===
+
+impl Verification {
+    /// So many items were compared.
+    pub fn compared(&self, items: u64) {
+        self.items.inc_by(items);
+    }
+
+    /// A difference of `class` was found.
+    pub fn found(&self, class: &str) {
+        let [replication, table, replica] = &self.route;
+        self.differences.with([replication, table, replica, class]).inc();
+    }
+
+    /// Every item was compared since this time, in milliseconds since 1970.
+    pub fn covered(&self, unix_ms: i64) {
+        // As with heartbeats.
+        if self.fleet.leads.load(Ordering::Relaxed) {
+            self.fleet.told().verify_covered_unix_ms.insert(self.route.clone(), unix_ms);
+        }
+    }
+}
+
 // === impl Fleet ===
 
 impl Fleet {
@@ -178,6 +237,7 @@ impl Fleet {
             names::HEARTBEAT_WRITTEN,
             names::HEARTBEAT_APPLIED,
             names::SCHEMA_DRIFT,
+            names::VERIFY_COVERED,
         ])?;
         Ok(Self { clock, leads: Arc::default(), descriptions, told: Arc::default() })
     }
@@ -222,6 +282,10 @@ impl Collector for Fleet {
             family(
                 &names::SCHEMA_DRIFT,
                 labelled(&told.schema_drift).map(|(labels, count)| (labels, *count as f64)),
+            ),
+            family(
+                &names::VERIFY_COVERED,
+                labelled(&told.verify_covered_unix_ms).map(|(labels, at)| (labels, seconds(*at))),
             ),
         ]
     }

@@ -45,7 +45,7 @@ mod source;
 
 pub use call::{Calls, Outcome};
 pub use copy::{Copies, CopyState};
-pub use fleet::{FleetShards, Heartbeats, Leading};
+pub use fleet::{FleetShards, Heartbeats, Leading, Verification};
 pub use metrics::{CONTENT_TYPE, Error, Metrics};
 pub use replica::{Replica, State};
 pub use source::{LeaseChange, Shards, Source};

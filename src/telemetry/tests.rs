@@ -49,6 +49,10 @@ fn lead(metrics: &Metrics, now_unix_ms: i64) -> Leading {
     heartbeats.set_applied(now_unix_ms - 1_000);
     heartbeats.returned(Duration::from_millis(700));
     heartbeats.lost(3);
+    let verification = leading.verification("orders", "Orders", "eu", &["missing"]);
+    verification.compared(20);
+    verification.found("missing");
+    verification.covered(now_unix_ms - 5_000);
     leading
 }
 

@@ -9,3 +9,4 @@ mod online;
 pub(crate) mod program;
 mod schema;
 mod town;
+mod verify;

@@ -128,6 +128,22 @@ attempt_timeout = "1s"
         self.runtime.block_on(put).expect("written");
     }
 
+    /// Writes an item to the replica alone.
+    pub(super) fn put_in_replica(&self, sort: &str, text: &str) {
+        let mut item = RowKey { partition: "p".to_owned(), sort: sort.to_owned() }.attributes();
+        item.insert("text".to_owned(), Value::from(text));
+        let tables = self.replica.tables();
+        let put = tables.put("Orders", &item, &Condition::Always);
+        self.runtime.block_on(put).expect("written");
+    }
+
+    /// Deletes an item of the replica alone.
+    pub(super) fn delete_in_replica(&self, sort: &str) {
+        let key = RowKey { partition: "p".to_owned(), sort: sort.to_owned() };
+        let tables = self.replica.tables();
+        self.runtime.block_on(tables.delete("Orders", &key, &Condition::Always)).expect("deleted");
+    }
+
     /// Waits until the replica has an item.
     pub(super) fn arrived(&self, sort: &str) {
         let tables = self.replica.tables();

@@ -233,6 +233,7 @@ impl Fleet {
                 start: plan.start,
                 source,
                 replicas: replicas.collect(),
+                verify: None,
             }
         });
         supervisor::Config {

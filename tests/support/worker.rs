@@ -200,5 +200,6 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
             discovery: options.discovery,
         },
         replicas,
+        verify: None,
     }
 }

@@ -20,7 +20,7 @@ fn unknown_keys_are_named_with_a_suggestion_and_what_is_allowed() {
         &with("[[replications]]", "park_limit = 1"),
         "c.toml:5:1",
         "unknown key `park_limit` in `replications[0]`; it is a key of `replications.replicas`",
-        "allowed: name, start, heartbeat, source, poll, replicas",
+        "allowed: name, start, heartbeat, verify_every, verify_read_units, source, poll, replicas",
     );
     assert_problem(
         &with("[colour]", "red = 1"),

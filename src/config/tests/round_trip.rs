@@ -129,8 +129,19 @@ fn replication(number: usize) -> impl Strategy<Value = Replication> {
     let replicas = (1..=3_usize)
         .prop_flat_map(move |count| (0..count).map(|index| replica(10 * number + index)).collect::<Vec<_>>());
     let url = option::of("https?://[a-z0-9]{1,9}");
-    ("[A-Za-z0-9._-]{1,40}", start(), mode(), endpoint(), url, poll(), replicas).prop_map(
-        move |(name, start, heartbeat, endpoint, streams_endpoint_url, poll, replicas)| Replication {
+    let verify = (option::of(duration(Verify::EVERY)), Verify::READ_UNITS);
+    ("[A-Za-z0-9._-]{1,40}", start(), mode(), endpoint(), url, poll(), replicas, verify).prop_map(
+        move |(
+            name,
+            start,
+            heartbeat,
+            endpoint,
+            streams_endpoint_url,
+            poll,
+            replicas,
+            (every, read_units),
+        )| Replication {
+            verify: Verify { every, read_units },
             name: format!("{name}{number}"),
             start,
             heartbeat,

@@ -7,7 +7,8 @@
 //! ```text
 //!  lease (a post) ── taken ──> office ───┬── every 10 s: rows ──> view ──> watermark, unowned shards
 //!    ^                                   ├── every hour: tables ──> schema drift
-//!    │                                   └── heartbeats, one task per source
+//!    │                                   ├── heartbeats, one task per source
+//!    │                                   └── rolling verifications, one per replica that is to be verified
 //!    └── looked at once a second by everybody else; released in a drain, or left to run out
 //! ```
 //!
@@ -23,6 +24,7 @@
 
 mod office;
 mod schema;
+mod verification;
 mod view;
 
 use std::convert::Infallible;
@@ -38,6 +40,7 @@ use super::heartbeat::{self, Gate, Route};
 use super::{Config, Replication};
 use crate::dynamo::RowKey;
 use crate::lease::{Leases, Owner, Post, Term};
+use verification::Verification;
 
 pub(super) use office::Office;
 
@@ -118,8 +121,10 @@ impl Duties<'_> {
     async fn run(&self, office: &Office) -> Infallible {
         let (fleet, worker, clock) = (self.config.control.table(), &self.config.worker, self.config.clock);
         let beats = self.routes.iter().map(|route| heartbeat::beat(route, fleet, worker, clock, office));
+        let verifications = Verification::all(self.config);
+        let verified = join_all(verifications.iter().map(|it| it.run(office)));
         let watches = join(self.watch(office), schema::watch(&self.config.replications, office));
-        let ((never, _), _) = join(watches, join_all(beats)).await;
+        let ((never, _), _) = join(watches, join(join_all(beats), verified)).await;
         never
     }
 

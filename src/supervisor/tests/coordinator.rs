@@ -435,3 +435,19 @@ async fn heartbeats_begin_anew_after_a_gap() {
     let third = Member::start(config("third")).await;
     until("one is read back again", || applied(&third) > before).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_coordinator_verifies_what_it_is_told_to() {
+    let world = World::new(&["shard-1"]);
+    let key = model::key("k");
+    let item = Item::from_json(key.as_bytes().to_vec().into());
+    let extra = Change { key, op: Op::Put(item), created_unix_ms: 0, order: None };
+    world.tables.write("us", &[extra]).await.expect("written");
+    let mut config = world.config("a");
+    config.replications[0].verify = Some(Verify { every: 3_600 * SECOND, read_units: 50.0 });
+    let member = Member::start(config).await;
+    let found = ["dynamirror_verify_differences_total", "class=\"extra\"", "replica=\"us\""];
+    until("found what the source does not have", || one(&member.samples(), &found) == Some(1.0)).await;
+    assert_eq!(one(&member.samples(), &["dynamirror_verify_items_total"]), Some(1.0));
+    member.running.drain.cancel();
+}

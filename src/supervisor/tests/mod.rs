@@ -105,6 +105,7 @@ impl World {
                 start: self.start,
                 source,
                 replicas: self.replicas.iter().map(replica).collect(),
+                verify: None,
             }],
             heartbeat: heartbeat::Config::default(),
         }
