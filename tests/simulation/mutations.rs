@@ -91,7 +91,7 @@ proofs! {
     a_child_before_its_parent: ChildBeforeParent, Shards, 20, ["I3"];
     a_child_at_latest: ChildAtLatest, Shards, 20, ["I3"];
     latest_asked_for_again: LatestAgain, Latest, 80, ["I2", "I4", "I10"];
-    a_start_at_anothers_checkpoint: StartElsewhere, Outages, 40, ["I2"];
+    a_start_at_anothers_checkpoint: StartElsewhere, Outages, 40, ["I2", "I4"];
     a_vanished_shard_taken_for_finished: VanishedIsFinished, Loss, 30, ["I2"];
     a_trimmed_position_ignored: TrimmedIsNoGap, Loss, 150, ["I2"];
     a_new_stream_ignored: NewStreamIsNoGap, Loss, 30, ["I6"];
