@@ -14,6 +14,9 @@
 //! them for each replica, [`lane`] keeps the order of each key, a [`replica::Writer`] applies batches, and its acks move
 //! the [`checkpoint::Frontier`], which the shard's [`lease::Row`] stores in the control table.
 //!
+//! Beside it, [`copy`] brings over what a table held before, through the same lanes and writer, while one worker holds all
+//! shards of the replication; [`schema`] makes a replica's table like its source's, and [`verify`] compares the two.
+//!
 //! Imports run downward only; `tests/layers.rs` holds the table.
 //!
 //! | layer | modules |
