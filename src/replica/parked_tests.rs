@@ -71,6 +71,10 @@ async fn an_entry_remembers_where_its_change_came_from() {
     assert_eq!(listed.shard, Some(ShardId::from("shard-1")));
     assert_eq!(parked.change(&listed).await.expect("whole").order, change.order);
     assert_eq!(listed, entry);
+    let seen = change.order.clone().map(|order| Order { seen: true, ..order });
+    keep(&parked, &Change { order: seen.clone(), ..change }, Some(&entry)).await.expect("parked");
+    let listed = parked.list().await.expect("listed").remove(0);
+    assert!(listed.order.is_some() && listed.order == seen, "a repair is taken for a change: {listed:?}");
 }
 
 #[tokio::test]
