@@ -132,7 +132,7 @@ pub enum Removal {
     /// It was not there any more.
     Gone,
     /// This entry of the same key is there instead, and stays.
-    Replaced(Entry),
+    Replaced(Box<Entry>),
 }
 
 // === impl Parked ===
@@ -202,7 +202,7 @@ impl Parked {
         match outcome {
             Outcome::Done => Ok(Removal::Removed),
             Outcome::Refused(None) => Ok(Removal::Gone),
-            Outcome::Refused(Some(other)) => Ok(Removal::Replaced(self.read(&other)?)),
+            Outcome::Refused(Some(other)) => Ok(Removal::Replaced(Box::new(self.read(&other)?))),
         }
     }
 

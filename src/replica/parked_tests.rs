@@ -55,7 +55,11 @@ async fn a_newer_change_takes_the_place_of_the_parked_one() {
     let newer = keep(&parked, &newer, Some(&older)).await.expect("parked");
     assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&newer));
     let instead = parked.remove(&older).await.expect("a call");
-    assert_eq!(instead, Removal::Replaced(newer.clone()), "the newer entry was removed by its older version");
+    assert_eq!(
+        instead,
+        Removal::Replaced(Box::new(newer.clone())),
+        "the newer entry was removed by its older version"
+    );
     assert!(!parked.ask_retry(&older).await.expect("a call"));
     assert!(parked.ask_retry(&newer).await.expect("a call"));
     assert!(parked.list().await.expect("listed")[0].retry_wanted);
