@@ -39,6 +39,9 @@ pub struct Order {
     pub stream: Arc<str>,
     /// The number of the record in it.
     pub sequence: SequenceNumber,
+    /// Whether it is not the change's own, but that of the newest change that was seen in the replica's item: then the
+    /// write is done only while the item has this one, and leaves it there. A repair is written so.
+    pub seen: bool,
 }
 
 // === impl Change ===
@@ -72,7 +75,7 @@ impl Order {
     /// Reads a mark; `None` when the text is none.
     pub fn from_mark(mark: &str) -> Option<Self> {
         let (stream, sequence) = mark.rsplit_once(Self::SEPARATOR)?;
-        Some(Self { stream: stream.into(), sequence: sequence.parse().ok()? })
+        Some(Self { stream: stream.into(), sequence: sequence.parse().ok()?, seen: false })
     }
 
     /// A text that is ordered as the changes of a key are, when compared byte by byte: the stream and the number at full
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     fn order(stream: &str, sequence: &str) -> Order {
-        Order { stream: stream.into(), sequence: sequence.parse().expect("a number") }
+        Order { stream: stream.into(), sequence: sequence.parse().expect("a number"), seen: false }
     }
 
     proptest! {

@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::dynamo::{self, Scan, Tables};
+use crate::dynamo::{self, Guard, Scan, Tables};
 use crate::lane::{Delivery, Window};
 use crate::lease::Fence;
 use crate::replica::Gauges;
@@ -80,6 +80,8 @@ pub struct Parts {
     pub replica: Arc<dyn Tables>,
     /// The replica table, by name or ARN.
     pub replica_table: String,
+    /// How its items remember their newest change, if they do.
+    pub guard: Option<Guard>,
     /// The way to the replica's writer.
     pub inbox: mpsc::UnboundedSender<Delivery>,
     /// What the writer's queue remembers of the stream's writes.

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::plan::SEGMENTS_MAX;
+use crate::dynamo::Table;
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +176,17 @@ impl Request {
     /// The staleness that reads may have.
     pub fn staleness(&self) -> Duration {
         if self.consistent { Duration::ZERO } else { self.window }
+    }
+
+    /// Read units per second that may be used of a table; `None` for as many as it gives. Where nobody says, it is half of
+    /// what it is provisioned for, or of what it may take at most, because the table is there for others.
+    pub fn read_units_of(&self, table: &Table) -> Option<f64> {
+        const SHARE: f64 = 0.5;
+        let quota = table.provisioned.map(|(read, _)| read).or(table.on_demand_max.0);
+        match self.read_units {
+            Some(asked) => Some(asked as f64),
+            None => quota.map(|quota| (quota as f64 * SHARE).max(1.0)),
+        }
     }
 
     fn check(&self) -> Result<(), Refusal> {

@@ -11,7 +11,7 @@ use aws_sdk_applicationautoscaling::operation::describe_scalable_targets::Descri
 use aws_sdk_applicationautoscaling::types::ServiceNamespace;
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableOutput;
 use aws_smithy_runtime_api::client::interceptors::context::Output;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::call::Caller;
 use super::client::Limits;
@@ -109,6 +109,18 @@ pub trait Schemas: Send + Sync {
     /// A call that the endpoint does not know is refused as `Invalid`, or as `Protocol` by one that does not speak the
     /// service's language at all.
     fn call(&self, operation: Operation, body: Value) -> Future<'_, Value>;
+}
+
+/// The attribute by which items of `table`, a name or an ARN, expire; `None` when none do.
+///
+/// # Errors
+/// When the endpoint does not tell.
+pub async fn ttl_attribute(schemas: &dyn Schemas, table: &str) -> Result<Option<String>, Error> {
+    let answer = schemas.call(Operation::DescribeTimeToLive, json!({ "TableName": table })).await?;
+    let told = &answer["TimeToLiveDescription"];
+    // While it is being switched on or off, some items expire.
+    let expire = matches!(told["TimeToLiveStatus"].as_str(), Some("ENABLED" | "ENABLING" | "DISABLING"));
+    Ok(told["AttributeName"].as_str().filter(|_| expire).map(str::to_owned))
 }
 
 /// Asks about tables and changes them through the SDK.

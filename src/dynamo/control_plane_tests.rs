@@ -56,6 +56,28 @@ async fn errors_keep_codes_that_the_sdk_has_never_heard_of() {
     assert_eq!(call().await.fault, Fault::Protocol);
 }
 
+#[tokio::test]
+async fn the_attribute_by_which_items_expire_is_told_while_any_do() {
+    let stub = Stub::start(|number, _| {
+        let status = ["ENABLED", "ENABLING", "DISABLING", "DISABLED"].get(number);
+        match status {
+            Some(status) => failing(
+                200,
+                &format!(
+                    r#"{{"TimeToLiveDescription":{{"AttributeName":"ttl","TimeToLiveStatus":"{status}"}}}}"#
+                ),
+            ),
+            None => failing(400, r#"{"__type":"x#UnknownOperationException"}"#),
+        }
+    })
+    .await;
+    let schemas = connect(&endpoint(&stub.url)).await.schemas();
+    for expected in [Some("ttl"), Some("ttl"), Some("ttl"), None] {
+        assert_eq!(ttl_attribute(&schemas, "t").await.expect("it is told").as_deref(), expected);
+    }
+    ttl_attribute(&schemas, "t").await.expect_err("nobody tells");
+}
+
 #[test]
 fn an_address_of_aws_belongs_to_one_service_and_any_other_to_all() {
     for url in [

@@ -6,6 +6,9 @@
 //! item's text, which is not taken apart for it. `BatchWriteItem` knows no conditions, so each change is a request of
 //! its own.
 //!
+//! A repair is no change: it is written while the item has the mark that was seen before its source was read, and leaves
+//! it there. When the item has another one, or none any more, the stream came first, and the repair is stale.
+//!
 //! After a delete nothing is left that could remember it: an older put that is replayed then shows again until its
 //! delete is replayed too.
 
@@ -70,7 +73,7 @@ impl Guard {
     }
 
     /// The request that applies `change` to `table` unless the item has a newer one, or the same. A change whose
-    /// order is not known counts as older than any that has a mark.
+    /// order is not known counts as older than any that has a mark; one whose order was seen asks for just that mark.
     pub(super) fn write_body(&self, table: &str, change: &Change) -> Result<Vec<u8>, Unexpected> {
         let order = change.order.as_ref();
         let mark = order.map(Order::mark);
@@ -89,20 +92,18 @@ impl Guard {
         }
         body.extend_from_slice(br##","ExpressionAttributeNames":{"#s":"##);
         push_text(&self.attribute, &mut body);
-        body.extend_from_slice(br##"},"ConditionExpression":"attribute_not_exists(#s)"##);
-        if let (Some(order), Some(mark)) = (order, &mark) {
-            let than =
-                br##" OR #s < :s OR NOT begins_with(#s, :t)","ExpressionAttributeValues":{":s":{"S":"##;
-            body.extend_from_slice(than);
-            push_text(mark, &mut body);
-            body.extend_from_slice(br#"},":t":{"S":"#);
-            push_text(order.table_prefix(), &mut body);
-            body.extend_from_slice(b"}}");
-        } else {
-            body.push(b'"');
-        }
+        body.extend_from_slice(br##"},"ConditionExpression":""##);
+        push_condition(order, mark.as_deref(), &mut body);
         body.extend_from_slice(br#","ReturnConsumedCapacity":"TOTAL"}"#);
         Ok(body)
+    }
+
+    /// The order by which a repair of `item`, as the replica has it, is written; `None` when it has no mark.
+    pub fn seen(&self, item: &Item) -> Option<Order> {
+        // Rare as repairs are, the item may be taken apart.
+        let attributes = item.attributes().ok()?;
+        let order = Order::from_mark(attributes.get(&self.attribute)?.as_str()?)?;
+        Some(Order { seen: true, ..order })
     }
 
     fn push_marked(&self, item: &Item, mark: Option<&str>, body: &mut Vec<u8>) -> Result<(), Unexpected> {
@@ -121,6 +122,25 @@ impl Guard {
         body.extend_from_slice(&item.as_bytes()[rest.offset()..]);
         Ok(())
     }
+}
+
+/// What must hold of the mark `#s`, from within the quotes, with the values that it names.
+fn push_condition(order: Option<&Order>, mark: Option<&str>, body: &mut Vec<u8>) {
+    let (Some(order), Some(mark)) = (order, mark) else {
+        return body.extend_from_slice(br##"attribute_not_exists(#s)""##);
+    };
+    let than: &[u8] = match order.seen {
+        true => b"#s = :s",
+        false => b"attribute_not_exists(#s) OR #s < :s OR NOT begins_with(#s, :t)",
+    };
+    body.extend_from_slice(than);
+    body.extend_from_slice(br#"","ExpressionAttributeValues":{":s":{"S":"#);
+    push_text(mark, body);
+    if !order.seen {
+        body.extend_from_slice(br#"},":t":{"S":"#);
+        push_text(order.table_prefix(), body);
+    }
+    body.extend_from_slice(b"}}");
 }
 
 /// The answer to a write that was done.
@@ -195,6 +215,29 @@ mod tests {
             "attribute_not_exists(#s) OR #s < :s OR NOT begins_with(#s, :t)"
         );
         assert_eq!(body["ExpressionAttributeValues"], json!({":s": {"S": MARK}, ":t": {"S": "t/"}}));
+    }
+
+    #[test]
+    fn a_repair_asks_for_the_mark_that_was_seen_and_keeps_it() {
+        let seen = |item| {
+            let change = change(item, Some("t/2026#7"));
+            let order = change.order.clone().map(|order| Order { seen: true, ..order });
+            body(&Change { order, ..change })
+        };
+        let put = seen(Some(r#"{"k":{"S":"a"}}"#));
+        assert_eq!(put["Item"], json!({"k": {"S": "a"}, "dynamirror:sequence": {"S": MARK}}));
+        for body in [put, seen(None)] {
+            assert_eq!(body["ConditionExpression"], "#s = :s");
+            assert_eq!(body["ExpressionAttributeValues"], json!({":s": {"S": MARK}}));
+        }
+        let item = |mark: &str| {
+            let text = format!(r#"{{"k":{{"S":"a"}},"dynamirror:sequence":{{"S":"{mark}"}}}}"#);
+            guard().seen(&Item::from_json(text.into()))
+        };
+        let order = item(MARK).expect("a mark");
+        assert_eq!((order.mark().as_str(), order.seen), (MARK, true));
+        assert_eq!(item("theirs"), None);
+        assert_eq!(guard().seen(&Item::from_json(r#"{"k":{"S":"a"}}"#.into())), None);
     }
 
     #[test]

@@ -277,11 +277,15 @@ impl State {
         let attributes = |item: &Item| item.attributes().expect("tests write items");
         let there = self.items.get(&key).and_then(|item| attributes(item).remove(&guard.attribute));
         let mark = change.order.as_ref().map(Order::mark);
-        let is_stale = there.is_some_and(|there| {
-            let there = there.as_str().expect("a mark is a string");
-            let is_same_table = |order: &Order| there.starts_with(order.table_prefix());
-            change.order.as_ref().is_none_or(is_same_table) && mark.as_deref() <= Some(there)
-        });
+        let there = there.as_ref().map(|there| there.as_str().expect("a mark is a string"));
+        let is_stale = match (&change.order, there) {
+            (Some(order), there) if order.seen => there != mark.as_deref(),
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(order), Some(there)) => {
+                there.starts_with(order.table_prefix()) && mark.as_deref() <= Some(there)
+            }
+        };
         if is_stale {
             self.batches.push(vec![change.key.to_string()]);
             return Ok(Guarded { is_stale, consumed_units: 0.0 });

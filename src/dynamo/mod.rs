@@ -47,7 +47,7 @@ use crate::shard::{Position, Shard, ShardId};
 
 pub use call::{Call, Observer, until};
 pub use client::{AccessKey, Client, Endpoint, connect};
-pub use control_plane::{Operation, Schemas, SdkSchemas, Service};
+pub use control_plane::{Operation, Schemas, SdkSchemas, Service, ttl_attribute};
 pub use error::{Error, ThrottleReason};
 pub use guard::{Guard, Guarded};
 pub use streams::SdkStreams;
@@ -291,6 +291,9 @@ pub trait Tables: Send + Sync {
     /// `guard` keeps in it; an item without a mark, or with that of another source table, is older than any change. Whatever is replayed, and however late it
     /// lands, an item never goes back, except that a deleted one remembers nothing. `Invalid` means that it was not
     /// applied and never can be.
+    ///
+    /// A change whose order was [seen](crate::change::Order::seen) is applied only while the item has that very mark, and
+    /// leaves it there.
     fn write_guarded<'a>(
         &'a self,
         table: &'a str,

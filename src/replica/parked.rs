@@ -37,6 +37,9 @@ const PART_BYTES: usize = 380_000;
 /// at what a dead worker left.
 const UNDESCRIBED_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Instead of `order`, the mark that a repair saw in the replica's item.
+const SEEN: &str = "seen";
+
 /// The parked keys of one replica.
 #[derive(Clone)]
 pub struct Parked {
@@ -129,7 +132,7 @@ pub enum Removal {
     /// It was not there any more.
     Gone,
     /// This entry of the same key is there instead, and stays.
-    Replaced(Entry),
+    Replaced(Box<Entry>),
 }
 
 // === impl Parked ===
@@ -199,7 +202,7 @@ impl Parked {
         match outcome {
             Outcome::Done => Ok(Removal::Removed),
             Outcome::Refused(None) => Ok(Removal::Gone),
-            Outcome::Refused(Some(other)) => Ok(Removal::Replaced(self.read(&other)?)),
+            Outcome::Refused(Some(other)) => Ok(Removal::Replaced(Box::new(self.read(&other)?))),
         }
     }
 
@@ -297,7 +300,7 @@ impl Parked {
             set("shard", shard.as_str().into());
         }
         if let Some(order) = &entry.order {
-            set("order", order.mark().as_str().into());
+            set(if order.seen { SEEN } else { "order" }, order.mark().as_str().into());
         }
         if entry.retry_wanted {
             set("wanted", "retry".into());
@@ -321,7 +324,10 @@ impl Parked {
             parked_unix_ms: row.integer("parked_ms")?,
             retry_wanted: row.optional_text("wanted") == Some("retry"),
             shard: row.optional_text("shard").map(ShardId::from),
-            order: row.optional_text("order").and_then(Order::from_mark),
+            order: match row.optional_text(SEEN) {
+                Some(mark) => Order::from_mark(mark).map(|order| Order { seen: true, ..order }),
+                None => row.optional_text("order").and_then(Order::from_mark),
+            },
             id,
         })
     }

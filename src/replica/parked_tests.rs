@@ -55,7 +55,11 @@ async fn a_newer_change_takes_the_place_of_the_parked_one() {
     let newer = keep(&parked, &newer, Some(&older)).await.expect("parked");
     assert_eq!(parked.list().await.expect("listed"), std::slice::from_ref(&newer));
     let instead = parked.remove(&older).await.expect("a call");
-    assert_eq!(instead, Removal::Replaced(newer.clone()), "the newer entry was removed by its older version");
+    assert_eq!(
+        instead,
+        Removal::Replaced(Box::new(newer.clone())),
+        "the newer entry was removed by its older version"
+    );
     assert!(!parked.ask_retry(&older).await.expect("a call"));
     assert!(parked.ask_retry(&newer).await.expect("a call"));
     assert!(parked.list().await.expect("listed")[0].retry_wanted);
@@ -71,6 +75,10 @@ async fn an_entry_remembers_where_its_change_came_from() {
     assert_eq!(listed.shard, Some(ShardId::from("shard-1")));
     assert_eq!(parked.change(&listed).await.expect("whole").order, change.order);
     assert_eq!(listed, entry);
+    let seen = change.order.clone().map(|order| Order { seen: true, ..order });
+    keep(&parked, &Change { order: seen.clone(), ..change }, Some(&entry)).await.expect("parked");
+    let listed = parked.list().await.expect("listed").remove(0);
+    assert!(listed.order.is_some() && listed.order == seen, "a repair is taken for a change: {listed:?}");
 }
 
 #[tokio::test]

@@ -27,10 +27,11 @@ impl Router {
             Some(item) => Op::Put(item.clone()),
             None => Op::Delete,
         };
-        let order = self
-            .stream
-            .as_ref()
-            .map(|stream| Order { stream: Arc::clone(stream), sequence: record.sequence });
+        let order = self.stream.as_ref().map(|stream| Order {
+            stream: Arc::clone(stream),
+            sequence: record.sequence,
+            seen: false,
+        });
         Some(Change { key: record.key.clone(), op, created_unix_ms: record.created_unix_ms, order })
     }
 }

@@ -11,6 +11,7 @@ mod desired;
 mod leases;
 mod lineage;
 mod orders;
+mod reconciling;
 mod sheet;
 mod start;
 

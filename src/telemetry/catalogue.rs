@@ -162,6 +162,8 @@ catalogue! {
         "When the newest copy began. Absent when there was none.";
     COPY_CONSISTENT_SINCE = Kind::Gauge, "dynamirror_copy_consistent_since_timestamp_seconds", ["replication", "table", "replica"],
         "Since when the replica is known to hold all that the source held when its copy ended. Absent until then.";
+    REPAIRS = Kind::Counter, "dynamirror_repairs_total", ["replication", "table", "replica", "outcome"],
+        "Keys that this worker repaired, by outcome: put (the source has an item) or delete (it has none).";
 
     // Calls.
     THROTTLES = Kind::Counter, "dynamirror_write_throttles_total", ["replication", "table", "replica", "reason"],

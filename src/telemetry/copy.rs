@@ -39,6 +39,8 @@ struct Series {
     units: Counter,
     segments: [IntGauge; 2],
     states: [IntGauge; 6],
+    /// Deleted, put.
+    repairs: [IntCounter; 2],
 }
 
 // === impl CopyState ===
@@ -61,6 +63,7 @@ impl Copies {
             units: families.copy_units.with(route),
             segments: ["total", "finished"].map(|of| families.copy_segments.with(and(of))),
             states: CopyState::LABELS.map(|state| families.copy_state.with(and(state))),
+            repairs: ["delete", "put"].map(|outcome| families.repairs.with(and(outcome))),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -83,6 +86,11 @@ impl Copies {
         for (index, gauge) in self.shared.states.iter().enumerate() {
             gauge.set(i64::from(index == state as usize));
         }
+    }
+
+    /// A key was repaired: put, or deleted.
+    pub fn repaired(&self, is_put: bool) {
+        self.shared.repairs[usize::from(is_put)].inc();
     }
 
     /// When the last copy began, and since when the replica is known to equal its source, in milliseconds since 1970.

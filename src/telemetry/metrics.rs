@@ -93,6 +93,7 @@ pub(super) struct Families {
     pub(super) copy_items: Family<IntCounterVec, 3>,
     pub(super) copy_bytes: Family<IntCounterVec, 3>,
     pub(super) copy_units: Family<CounterVec, 3>,
+    pub(super) repairs: Family<IntCounterVec, 4>,
     calls: Family<IntCounterVec, 4>,
     call_duration: Family<HistogramVec, 2>,
 }
@@ -205,6 +206,7 @@ impl Families {
             copy_items: Family::register(&registry, &names::COPY_ITEMS)?,
             copy_bytes: Family::register(&registry, &names::COPY_BYTES)?,
             copy_units: Family::register(&registry, &names::COPY_UNITS)?,
+            repairs: Family::register(&registry, &names::REPAIRS)?,
             calls: Family::register(&registry, &names::CALLS)?,
             call_duration: Family::register(&registry, &names::CALL_DURATION)?,
             registry,

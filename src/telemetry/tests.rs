@@ -196,6 +196,7 @@ async fn what_is_counted_arrives_under_its_own_label() {
     copy.set_state(CopyState::Copying);
     copy.set_segments(64, 3);
     copy.read(5, 600, 1.5);
+    copy.repaired(true);
     let samples = samples(&metrics);
     let above_zero = |name: &str| -> Vec<String> {
         let found = samples.iter().filter(|(series, value)| series.starts_with(name) && **value > 0.0);
@@ -224,6 +225,10 @@ async fn what_is_counted_arrives_under_its_own_label() {
     );
     with_reason("dynamirror_copy_items_total", &format!("{{{replica}}} 5"));
     with_reason("dynamirror_copy_bytes_total", &format!("{{{replica}}} 600"));
+    with_reason(
+        "dynamirror_repairs_total",
+        r#"{outcome="put",replica="eu",replication="orders",table="Orders"} 1"#,
+    );
     with_reason("dynamirror_copy_read_units_total", &format!("{{{replica}}} 1.5"));
     with_reason("dynamirror_shards", &format!(r#"{{{source},state="elsewhere",table="Orders"}} 7"#));
     with_reason("dynamirror_records_read_total", &format!(r#"{{{source},table="Orders"}} 11"#));

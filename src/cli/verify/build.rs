@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::Args;
 use crate::budget::Budget;
@@ -14,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Endpoint, Guard, Replica, Replication};
 use crate::control::Control;
 use crate::dynamo::{self, SdkTables, Tables};
-use crate::fault::Stage;
+use crate::fault::{Fault, Stage};
 use crate::lease::Leases;
 use crate::verify::{Barrier, Digester, Parts, Progress, Table, join, segments};
 
@@ -56,6 +57,7 @@ impl<'a> Build<'a> {
     /// For one replica. Describes both tables.
     pub(super) async fn parts(&mut self, replica: &Replica) -> Result<Built, Failure> {
         let source = &self.replication.source;
+        let ttl_attribute = self.ttl_attribute(&source.table, &source.endpoint).await;
         let (source, of_source) = self.table("source table", &source.table, &source.endpoint).await?;
         let (target, of_replica) = self.table("replica table", &replica.table, &replica.endpoint).await?;
         if of_source.key != of_replica.key {
@@ -86,7 +88,7 @@ impl<'a> Build<'a> {
             },
             pages: Budget::new(memory_bytes / PAGES_SHARE),
             barrier: self.barrier(replica).await?,
-            ttl_attribute: scope.ttl_attribute.clone(),
+            ttl_attribute,
             differences_max: scope.max_differences as usize,
             details_max: scope.show as usize,
             clock: Clock::System,
@@ -95,6 +97,22 @@ impl<'a> Build<'a> {
             replica: target,
         };
         Ok(Built { parts, expected_items: [of_source.items, of_replica.items] })
+    }
+
+    /// The one that was named, or what the source tells; a server that does not know expires nothing.
+    async fn ttl_attribute(&mut self, table: &str, endpoint: &Endpoint) -> Option<String> {
+        if let Some(named) = &self.args.scope.ttl_attribute {
+            return Some(named.clone());
+        }
+        let schemas = self.connections.client(endpoint, Limits::COMMAND).await.schemas();
+        match dynamo::ttl_attribute(&schemas, table).await {
+            Ok(told) => told,
+            Err(error) if matches!(error.fault, Fault::Invalid | Fault::Protocol) => None,
+            Err(error) => {
+                warn!(table, %error, "expired items count as differences: name --ttl-attribute");
+                None
+            }
+        }
     }
 
     async fn table(

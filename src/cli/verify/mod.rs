@@ -89,7 +89,9 @@ struct Scope {
     #[arg(long, value_name = "ATTRIBUTE")]
     ignore: Vec<String>,
 
-    /// The source's time-to-live attribute: items past their time are told apart, and are no differences.
+    /// The source's time-to-live attribute, by which items past their time are told apart, and are no differences.
+    ///
+    /// Without it the source is asked.
     #[arg(long, value_name = "ATTRIBUTE")]
     ttl_attribute: Option<String>,
 

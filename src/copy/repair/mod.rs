@@ -6,7 +6,9 @@
 //!
 //! Whoever compares tables posts keys and nothing else: what is written is what the source holds when the repair is done,
 //! never what was seen when the difference was found. A key that the source has is put, one that it does not have is
-//! deleted, by the same rule as the pages of a copy: not when the stream touched the key since the source was asked.
+//! deleted, by the same rule as the pages of a copy: not when the stream touched the key since the source was asked. Under
+//! a guard the replica's item is read before the source's, and the repair is written only while the item has the mark that
+//! was seen: whoever wrote another one meanwhile wrote something newer.
 
 mod rows;
 mod runner;
@@ -41,8 +43,7 @@ pub enum State {
         /// What failed, and what to do about it.
         trouble: Option<String>,
     },
-    /// The source's item is in the replica, or parked, or a newer change of the stream took its place. Under a guard an
-    /// item that carries a mark is left as it is: nothing but its mark says which state is the newer one.
+    /// The source's item is in the replica, or parked, or a newer change of the stream took its place.
     Put,
     /// The source has no such item, and the replica has none, unless the stream made one since.
     Deleted,

@@ -9,13 +9,14 @@ use tracing::{info, warn};
 
 use super::{Entry, State, Store};
 use crate::backoff::Backoff;
-use crate::change::{Change, Op};
+use crate::change::{Change, Op, Order};
 use crate::control;
 use crate::copy::image::Images;
 use crate::copy::{Parts, Purpose};
 use crate::dynamo::{self, FETCH_KEYS_MAX};
 use crate::fault::{Stage, advice};
-use crate::key;
+use crate::item::Item;
+use crate::key::{self, Key};
 use crate::lane::{Delivery, Lot};
 use crate::lease::Fence;
 
@@ -39,7 +40,7 @@ pub struct Runner {
 /// Why a batch was not repaired.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The source cannot be read, or a table not described.
+    /// One of the tables cannot be read, or the source not described.
     #[error("read table `{table}` for a repair: {source}")]
     Table { table: String, source: Box<dynamo::Error> },
     /// The control table cannot be used.
@@ -148,25 +149,7 @@ impl Runner {
         let armed = self.parts.window.arm(Duration::ZERO);
         armed.room().await;
         let page = armed.page();
-        let keys: Vec<_> = batch.iter().map(|entry| entry.key.clone()).collect();
-        let read_unix_ms = self.parts.clock.unix_ms();
-        let fetched = self.parts.source.fetch(&self.parts.source_table, &keys).await;
-        let fetched = fetched.map_err(|error| self.table(&self.parts.source_table, error))?;
-        let (mut changes, mut done) = (Vec::new(), Vec::new());
-        for (index, entry) in batch.iter().enumerate() {
-            if fetched.unprocessed.contains(&index) {
-                continue;
-            }
-            let (change, state) = match &fetched.items[index] {
-                Some(item) => (images.put(item, read_unix_ms)?, State::Put),
-                None => {
-                    let (key, created_unix_ms) = (entry.key.clone(), read_unix_ms);
-                    (Change { key, op: Op::Delete, created_unix_ms, order: None }, State::Deleted)
-                }
-            };
-            changes.push(change);
-            done.push((entry, state));
-        }
+        let (changes, done) = self.read(batch, images).await?;
         if changes.is_empty() {
             return Ok(true);
         }
@@ -187,9 +170,54 @@ impl Runner {
         }
         info!(keys = done.len(), "items are repaired");
         for (entry, state) in done {
+            let is_put = state == State::Put;
             self.store.done(entry, state).await?;
+            self.parts.metrics.repaired(is_put);
         }
         Ok(true)
+    }
+
+    /// What the source has of a batch's keys, as changes; keys that were left over are not among them.
+    async fn read<'a>(
+        &self,
+        batch: &'a [Entry],
+        images: &Images,
+    ) -> Result<(Vec<Change>, Vec<(&'a Entry, State)>), Failure> {
+        let Parts { source, source_table, clock, .. } = &self.parts;
+        let keys: Vec<_> = batch.iter().map(|entry| entry.key.clone()).collect();
+        // Before the source: what is written to the replica after this has another mark, and comes first.
+        let seen = self.seen(&keys).await?;
+        let read_unix_ms = clock.unix_ms();
+        let fetched = source.fetch(source_table, &keys).await;
+        let fetched = fetched.map_err(|error| self.table(source_table, error))?;
+        let (mut changes, mut done) = (Vec::new(), Vec::new());
+        for (index, (entry, seen)) in batch.iter().zip(seen).enumerate() {
+            let Some(order) = seen.filter(|_| !fetched.unprocessed.contains(&index)) else { continue };
+            let (change, state) = match &fetched.items[index] {
+                Some(item) => (images.put(item, read_unix_ms)?, State::Put),
+                None => {
+                    let (key, created_unix_ms) = (entry.key.clone(), read_unix_ms);
+                    (Change { key, op: Op::Delete, created_unix_ms, order: None }, State::Deleted)
+                }
+            };
+            changes.push(Change { order, ..change });
+            done.push((entry, state));
+        }
+        Ok((changes, done))
+    }
+
+    /// The orders under which repairs of `keys` are written: by the marks that the replica's items have. `None` for a key
+    /// that was not read.
+    async fn seen(&self, keys: &[Key]) -> Result<Vec<Option<Option<Order>>>, Failure> {
+        let Parts { replica, replica_table, guard, .. } = &self.parts;
+        let Some(guard) = guard else { return Ok(vec![Some(None); keys.len()]) };
+        let fetched = replica.fetch(replica_table, keys).await;
+        let fetched = fetched.map_err(|error| self.table(replica_table, error))?;
+        let order = |(index, item): (usize, &Option<Item>)| {
+            let is_read = !fetched.unprocessed.contains(&index);
+            is_read.then(|| item.as_ref().and_then(|item| guard.seen(item)))
+        };
+        Ok(fetched.items.iter().enumerate().map(order).collect())
     }
 
     async fn images(&self) -> Result<Images, Failure> {

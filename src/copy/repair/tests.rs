@@ -3,7 +3,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::*;
+use crate::change::{Change, Op, Order};
 use crate::copy::tests::{World, item, key};
+use crate::dynamo::{Guard, Tables};
 use crate::fault::Fault;
 
 async fn done(world: &World) -> Vec<Entry> {
@@ -37,6 +39,29 @@ async fn keys_are_put_or_deleted_as_the_source_has_them() {
     world.is_equal();
     world.repairs().clear().await.expect("cleared");
     assert!(world.repairs().states().await.expect("readable").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_guard_items_that_carry_a_mark_are_repaired_and_keep_it() {
+    let guard = Guard { attribute: Guard::DEFAULT_ATTRIBUTE.to_owned() };
+    let mut world = World::new();
+    world.guard = Some(guard.clone());
+    world.source.write(&key("different"), Some(&item("different", "right")));
+    world.source.write(&key("unmarked"), Some(&item("unmarked", "right")));
+    let put = |name: &str| Op::Put(item(name, "wrong"));
+    let change = |name: &str, mark| Change { key: key(name), op: put(name), created_unix_ms: 0, order: mark };
+    for (name, mark) in [("different", Some("t/2026#7")), ("extra", Some("t/2026#8")), ("unmarked", None)] {
+        let change = change(name, mark.and_then(Order::from_mark));
+        world.tables.write_guarded("replica", &change, &guard).await.expect("written");
+    }
+    let _worker = world.start().await;
+    world.repairs().post(&["different", "extra", "unmarked"].map(key)).await.expect("written");
+    let states = done(&world).await;
+    assert_eq!(Counts::of(&states), Counts { wanted: 0, put: 2, deleted: 1 });
+    let (mark, text) = (Order::from_mark("t/2026#7").expect("a mark").mark(), world.replica());
+    assert_eq!(text.len(), 2, "{text:?}");
+    assert!(text.values().all(|item| item.contains("right")), "{text:?}");
+    assert!(text[&key("different").to_string()].contains(&mark), "{text:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,10 +21,6 @@ pub(super) enum Failure {
     Trouble(String),
 }
 
-/// How much of a table's provisioned or maximum reads a copy takes where nobody says: half, because the table is there
-/// for others.
-const SHARE: f64 = 0.5;
-
 /// Checks a run that is about to begin or to go on, and makes it one that copies.
 pub(super) async fn begin(parts: &Parts, run: &Run) -> Result<(Run, Ready), Failure> {
     let described = parts.source.describe(&parts.source_table).await;
@@ -87,8 +83,7 @@ fn read_units(source: &Table, run: &Run, name: &str) -> Result<Option<f64>, Stri
         (Some(asked), Some(quota)) if asked > quota => Err(format!(
             "{asked} read units per second are more than the {quota} of table `{name}`: ask for fewer, or raise its capacity"
         )),
-        (Some(asked), _) => Ok(Some(asked as f64)),
-        (None, quota) => Ok(quota.map(|quota| (quota as f64 * SHARE).max(1.0))),
+        _ => Ok(run.request.read_units_of(source)),
     }
 }
 

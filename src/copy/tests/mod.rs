@@ -37,6 +37,7 @@ pub(super) struct World {
     /// Up to when all is applied, as the stream's side would tell; zero while that is not known.
     applied_through: Arc<AtomicI64>,
     budget_bytes: usize,
+    pub(super) guard: Option<Guard>,
 }
 
 /// A worker that runs. Dropping it is its sudden death.
@@ -83,6 +84,7 @@ impl World {
             clock: Clock::Simulated { start_unix_ms: 1_000_000, start: Instant::now() },
             applied_through: Arc::new(AtomicI64::new(i64::MAX)),
             budget_bytes: 64 << 20,
+            guard: None,
         }
     }
 
@@ -166,6 +168,7 @@ impl World {
             source_table: "source".to_owned(),
             replica: Arc::clone(&self.tables) as _,
             replica_table: "replica".to_owned(),
+            guard: self.guard.clone(),
             inbox: inbox.clone(),
             window,
             budget: budget.clone(),
@@ -209,7 +212,7 @@ impl World {
                 batches_in_flight: 4,
                 attempt_timeout: Duration::from_secs(4),
                 settle: Duration::from_secs(4),
-                guard: None,
+                guard: self.guard.clone(),
                 park_limit: 100,
             },
             tables: Arc::clone(&self.tables) as _,

@@ -62,7 +62,7 @@ impl Writer {
                 match attempts.judge(attempt).await {
                     ControlFlow::Continue(()) => {}
                     ControlFlow::Break(Some(Removal::Replaced(other))) if attempts.may_go_on() => {
-                        entry = other
+                        entry = *other
                     }
                     ControlFlow::Break(Some(Removal::Removed | Removal::Gone)) => {
                         return Done::Cleared { batch };

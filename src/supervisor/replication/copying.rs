@@ -1,7 +1,7 @@
 //! Copies and repairs of the replicas: who runs them, and when they may write.
 //!
-//! For each replica two services run on every worker, one for [copies](copy::Runner) and one for
-//! [repairs](copy::repair::Runner). They look for what is wanted, want all shards at this worker while there is something
+//! For each replica three services run on every worker, one for [copies](copy::Runner), one that [compares](Reconciler)
+//! what they leave where that is wanted, and one for [repairs](copy::repair::Runner). They look for what is wanted, want all shards at this worker while there is something
 //! to do, and write under a [`Right`]. One opens when this worker is the only one that writes to the replication's
 //! replicas, has a place in every shard for this replica, and nobody wants the replica to pause:
 //!
@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
+use super::reconciling::Reconciler;
 use super::{Running, Setup};
 use crate::budget::Budget;
 use crate::control;
@@ -104,13 +106,18 @@ impl Copying {
 
     fn serve(&mut self, setup: &Setup, replica: &Replica, channel: &Channel) {
         let (right, watermark) = (Right::new(), Arc::new(Moment::default()));
-        let parts = self.parts(setup, replica, channel, &right, &watermark);
+        let mut parts = self.parts(setup, replica, channel, &right, &watermark);
+        let (shown, runs) = watch::channel(None);
+        parts.show = Arc::new(move |run| drop(shown.send_replace(Some(run.clone()))));
         self.rights.insert(replica.name.clone(), right);
         self.watermarks.insert(replica.name.clone(), watermark);
         let (name, stop) = (&replica.name, &self.stop);
         let repairs = copy::repair::Store::new(setup.control.clone(), &setup.config.name, name, setup.clock);
-        let repair = copy::repair::Runner::new(parts.clone(), repairs).run(stop.clone());
+        let repair = copy::repair::Runner::new(parts.clone(), repairs.clone()).run(stop.clone());
         self.services.spawn(info_span!("repair", replica = name), repair);
+        let names = [setup.config.name.as_str(), name];
+        let reconcile = Reconciler::new(parts.clone(), repairs, setup.control.clone(), names, runs);
+        self.services.spawn(info_span!("reconcile", replica = name), reconcile.run(stop.clone()));
         let copy = copy::Runner::new(parts).run(stop.clone());
         self.services.spawn(info_span!("copy", replica = name), copy);
     }
@@ -130,6 +137,7 @@ impl Copying {
             source_table: source.table.clone(),
             replica: Arc::clone(&replica.tables),
             replica_table: replica.writer.table.clone(),
+            guard: replica.writer.guard.clone(),
             inbox: channel.inbox.clone(),
             window: channel.window.clone(),
             budget: Budget::new(PAGES_BYTES),

@@ -1,7 +1,9 @@
 //! First copies by whole workers, while writes go on.
 
 use super::*;
+use crate::change::Change;
 use crate::copy::{self, Request, Run};
+use crate::item::Item;
 
 /// Items that the source held before anybody read its stream.
 const HELD: u64 = 120;
@@ -45,7 +47,7 @@ impl World {
         let begun = Instant::now();
         let differs = |number: &u64| {
             let name = name(*number);
-            self.tables.item("us", &model::key(&name)) != self.source.item(&name)
+            self.unmarked(&name) != self.source.item(&name)
         };
         while let Some(number) = (0..HELD + 20).find(differs) {
             let (name, left) = (name(number), (0..HELD + 20).filter(differs).count());
@@ -57,6 +59,51 @@ impl World {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+}
+
+impl World {
+    /// One that holds ten items already that the source does not have, ten older states and ten equal ones; under a
+    /// guard each with a mark.
+    async fn strange(shards: &[&str], guard: Option<dynamo::Guard>) -> Self {
+        let copy = FirstCopy::Auto(Request { reconcile: true, ..Request::default() });
+        let world = Self { copy, guard, ..Self::filled(shards) };
+        let strangers = (0..10).map(|number| (format!("x{number}"), 1));
+        let known = (0..20).map(|number| (name(number), if number < 10 { 0 } else { 1 }));
+        for (index, (name, version)) in strangers.chain(known).enumerate() {
+            let item = format!(r#"{{"k":{{"S":"{name}"}},"v":{{"N":"{version}"}}}}"#);
+            let change = Change {
+                key: model::key(&name),
+                op: crate::change::Op::Put(Item::from_json(item.into())),
+                created_unix_ms: 0,
+                order: crate::change::Order::from_mark(&format!("other/2026#{}", index + 1)),
+            };
+            match &world.guard {
+                Some(guard) => drop(world.tables.write_guarded("us", &change, guard).await.expect("a write")),
+                None => drop(world.tables.write("us", &[change]).await.expect("a write")),
+            }
+        }
+        world
+    }
+
+    /// What the replica holds of a key, without its mark.
+    fn unmarked(&self, name: &str) -> Option<String> {
+        let text = self.tables.item("us", &model::key(name))?;
+        let Some(guard) = &self.guard else { return Some(text) };
+        let item = guard.strip(&Item::from_json(text.into())).expect("an item");
+        Some(format!("{item:?}"))
+    }
+
+    async fn is_reconciled(&self, shards: &[&str]) {
+        let (_one, _two) = (self.worker("one").await, self.worker("two").await);
+        let run = self.write_until(shards, |run| run.state == copy::State::Reconciling).await;
+        assert_eq!(run.progress.segments_finished, run.segments);
+        let strangers = || self.tables.items("us").keys().filter(|key| key.contains("\"x")).count();
+        assert_eq!(strangers(), 10, "they are gone before anybody compared");
+        let done = self.write_until(shards, |run| run.state == copy::State::Done).await;
+        assert!(done.trouble.is_none() && done.consistent_since_unix_ms.is_some(), "{done:#?}");
+        self.until_equal().await;
+        assert_eq!(strangers(), 0, "{:?}", self.tables.items("us"));
     }
 }
 
@@ -102,9 +149,9 @@ async fn a_copy_goes_on_at_another_worker_when_the_first_dies() {
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_holds_something_is_not_copied_to_and_follows_its_source_all_the_same() {
     let world = World::filled(&["a"]);
-    let other = crate::change::Change {
+    let other = Change {
         key: model::key("stranger"),
-        op: crate::change::Op::Put(crate::item::Item::from_json(r#"{"k":{"S":"stranger"}}"#.into())),
+        op: crate::change::Op::Put(Item::from_json(r#"{"k":{"S":"stranger"}}"#.into())),
         created_unix_ms: 0,
         order: None,
     };
@@ -115,4 +162,34 @@ async fn a_replica_that_holds_something_is_not_copied_to_and_follows_its_source_
     assert!(refused.reason.is_some_and(|reason| reason.contains("--reconcile")));
     world.source.put("a", "new", 7);
     world.until("new", 7).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_reconciles_leaves_nothing_that_its_source_has_not() {
+    fastrand::seed(3);
+    let shards = ["a", "b"];
+    World::strange(&shards, None).await.is_reconciled(&shards).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_guard_too_whatever_marks_there_are() {
+    fastrand::seed(4);
+    let shards = ["a", "b"];
+    let guard = dynamo::Guard { attribute: dynamo::Guard::DEFAULT_ATTRIBUTE.to_owned() };
+    World::strange(&shards, Some(guard)).await.is_reconciled(&shards).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_comparison_goes_on_at_another_worker_when_the_first_dies() {
+    fastrand::seed(5);
+    let shards = ["a", "b"];
+    let world = World::strange(&shards, None).await;
+    let (one, two) = (world.worker("one").await, world.worker("two").await);
+    world.write_until(&shards, |run| run.state == copy::State::Reconciling).await;
+    assert!(one.is_alone() != two.is_alone());
+    let (_left, dead) = if one.is_alone() { (two, one) } else { (one, two) };
+    drop(dead);
+    world.write_until(&shards, |run| run.state == copy::State::Done).await;
+    world.until_equal().await;
+    assert!(!world.tables.items("us").keys().any(|key| key.contains("\"x")));
 }

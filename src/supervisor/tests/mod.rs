@@ -35,6 +35,7 @@ struct World {
     replicas: Vec<String>,
     buffer_bytes: usize,
     copy: FirstCopy,
+    guard: Option<dynamo::Guard>,
 }
 
 /// A worker that runs. Dropping it is its sudden death.
@@ -62,6 +63,7 @@ impl World {
             replicas: vec!["us".to_owned()],
             buffer_bytes: 8 << 20,
             copy: FirstCopy::Never,
+            guard: None,
         }
     }
 
@@ -77,7 +79,7 @@ impl World {
                 batches_in_flight: 4,
                 attempt_timeout: attempt,
                 settle: attempt,
-                guard: None,
+                guard: self.guard.clone(),
                 park_limit: 10,
             },
             copy: self.copy.clone(),

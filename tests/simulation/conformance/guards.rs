@@ -18,7 +18,10 @@ fn ordered(change: Change, stream: u32, sequence: &str) -> Change {
 
 fn of_table(table: &str, change: Change, stream: u32, sequence: &str) -> Change {
     let stream = format!("{table}/2026-11-{stream:02}T00:00:00.000").into();
-    Change { order: Some(Order { stream, sequence: sequence.parse().expect("a number") }), ..change }
+    Change {
+        order: Some(Order { stream, sequence: sequence.parse().expect("a number"), seen: false }),
+        ..change
+    }
 }
 
 async fn write(subject: &Subject, table: &str, change: Change) -> bool {
@@ -80,6 +83,26 @@ pub(super) async fn what_has_no_mark_is_older_than_anything(subject: &Subject) -
     let bad = Change { op: crate::change::Op::Put(Item::from_json("{}".into())), ..put("a", 1) };
     let refused = subject.tables.write_guarded(&table, &ordered(bad, 1, "7"), &guard()).await;
     assert_eq!(refused.expect_err("it has no key").fault, Fault::Invalid);
+    Ok(())
+}
+
+pub(super) async fn a_repair_is_written_while_the_mark_that_was_seen_is_there(subject: &Subject) -> Outcome {
+    let table = subject.table().await;
+    let seen = |change: Change, sequence: &str| {
+        let change = ordered(change, 1, sequence);
+        Change { order: change.order.map(|order| Order { seen: true, ..order }), ..change }
+    };
+    assert!(write(subject, &table, seen(put("a", 1), "5")).await, "nothing is there any more");
+    assert!(!write(subject, &table, ordered(put("a", 2), 1, "5")).await);
+    for other in ["4", "6"] {
+        assert!(write(subject, &table, seen(put("a", 3), other)).await, "another mark is there than {other}");
+        assert!(write(subject, &table, seen(delete("a"), other)).await);
+    }
+    assert!(!write(subject, &table, seen(put("a", 4), "5")).await);
+    assert_eq!(there(subject, &table).await, Some((row("a", 4), true)));
+    assert!(write(subject, &table, ordered(put("a", 5), 1, "5")).await, "the mark is kept");
+    assert!(!write(subject, &table, seen(delete("a"), "5")).await);
+    assert_eq!(there(subject, &table).await, None);
     Ok(())
 }
 

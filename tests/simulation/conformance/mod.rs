@@ -80,6 +80,7 @@ const CASES: &[Case] = cases![
     guards::a_guarded_item_never_goes_back,
     guards::a_guarded_delete_is_ordered_too_and_leaves_nothing_behind,
     guards::what_has_no_mark_is_older_than_anything,
+    guards::a_repair_is_written_while_the_mark_that_was_seen_is_there,
     guards::marks_of_another_source_do_not_count,
     trouble::unprocessed_changes_are_not_applied_and_the_others_are,
     trouble::a_throttle_tells_its_width_and_applies_nothing,

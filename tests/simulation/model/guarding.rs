@@ -1,4 +1,4 @@
-//! Writes that ask for a lesser mark, or one of another source.
+//! Writes that ask for a lesser mark, or one of another source; and repairs, which ask for the mark that was seen.
 
 use super::table::{Place, Stored, Table};
 use super::world::{Landing, World};
@@ -9,7 +9,7 @@ use crate::item::{Item, Value};
 
 impl World {
     /// `PutItem` or `DeleteItem` with the condition that the item's mark is absent, less than the change's, or of another
-    /// source table.
+    /// source table; or, of a repair, that it is the one that was seen.
     pub(super) fn write_guarded(
         &mut self,
         landing: &Landing,
@@ -43,9 +43,11 @@ impl World {
 
 impl Table {
     fn is_stale(&self, place: &Place, attribute: &str, order: Option<&Order>) -> bool {
-        let Some(stored) = self.items.get(place) else { return false };
-        let attributes = stored.attributes();
+        let attributes = self.items.get(place).map(|stored| stored.attributes()).unwrap_or_default();
         match (attributes.get(attribute), order) {
+            (there, Some(order)) if order.seen => {
+                there.and_then(|there| there.as_str()) != Some(&*order.mark())
+            }
             (None, _) => false,
             (Some(_), None) => true,
             // A value of another type begins with nothing.
