@@ -89,7 +89,7 @@ impl<'a> Stage<'a> {
         let stop = CancellationToken::new();
         let load = Load::start(&world.source.wire(), TABLE, args.rate(), seed, &stop);
         let reshaped = Arc::new(Mutex::new(Reshaped::default()));
-        let (seen, stream) = watch::channel(Stream::default());
+        let (seen, stream) = watch::channel(held);
         let mut beside = Tasks::new();
         let source = || world.source.clone();
         beside.spawn(info_span!("reshape"), world::reshape(source(), Arc::clone(&reshaped), stop.clone()));
@@ -245,7 +245,7 @@ impl<'a> Stage<'a> {
 
     /// Looks at everything and shows it.
     async fn look(&mut self, phase: Phase, stream: Stream) -> Result<Look, Error> {
-        let stream = Stream { records: stream.records - self.held_records, ..stream };
+        let stream = Stream { records: stream.records.saturating_sub(self.held_records), ..stream };
         let status = self.daemon.status()?;
         let copied = self.copies.look().await?;
         self.tell_copied(&copied);
