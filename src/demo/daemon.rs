@@ -7,8 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::copies::Copies;
 use super::world::{Site, TABLE, World};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -16,7 +18,7 @@ use crate::dynamo::{self, AccessKey, Client, Endpoint, Tables};
 use crate::supervisor::status::Status;
 use crate::supervisor::{self, Board, Start, Worker};
 use crate::telemetry::{Metrics, Outcome};
-use crate::{http, lease, replica, stream, telemetry};
+use crate::{copy, http, lease, replica, stream, telemetry};
 
 /// The replication's name, as leases and metrics show it.
 pub(super) const REPLICATION: &str = "orders";
@@ -36,9 +38,16 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A drain within its grace, and the last checkpoints after it, take no longer.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
+/// It reads all shards a second after it was started.
+const PLACED_MAX: Duration = Duration::from_secs(60);
+
+/// Between two looks whether it does.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// A running daemon. When dropped it drains on its own.
 pub(super) struct Daemon {
     board: Board,
+    metrics: Metrics,
     drain: CancellationToken,
     thread: Option<JoinHandle<()>>,
     http: Option<http::Server>,
@@ -65,6 +74,9 @@ pub enum Error {
     /// It ended before it was asked to.
     #[error("go on: the daemon ended early")]
     Ended,
+    /// It does not read the stream.
+    #[error("read all shards within {PLACED_MAX:?}: {0}")]
+    Placed(String),
     /// It does not end although it was asked to.
     #[error("drain the daemon within {DRAIN_MAX:?}")]
     Drain,
@@ -101,9 +113,9 @@ impl Daemon {
         let http = bound.serve(http::Source {
             status: Arc::new(move || shown.status()),
             liveness: Arc::new(move || watched.alive()),
-            metrics,
+            metrics: metrics.clone(),
         })?;
-        Ok(Self { board, drain, thread: Some(thread), http: Some(http) })
+        Ok(Self { board, metrics, drain, thread: Some(thread), http: Some(http) })
     }
 
     /// Where its status is shown.
@@ -122,6 +134,33 @@ impl Daemon {
         }
     }
 
+    /// The copies that it does.
+    pub(super) async fn copies(&self, world: &World) -> Copies {
+        let replicas = world.replicas.iter().map(|site| site.region.name().to_owned());
+        Copies::new(self.metrics.clone(), &control(world).await, REPLICATION, replicas)
+    }
+
+    /// Waits until nothing that is written from now on is missed: until it reads all shards of the source's stream.
+    pub(super) async fn placed(&self, shards: u64) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut all_since_unix_ms = None;
+        loop {
+            let status = self.status()?;
+            let replication = status.replications.first();
+            if all_since_unix_ms.is_none() && replication.is_some_and(|it| it.shards.active == shards) {
+                all_since_unix_ms = Some(Clock::System.unix_ms());
+            }
+            let oldest_poll_unix_ms = replication.and_then(|it| it.oldest_poll_unix_ms);
+            if all_since_unix_ms.is_some() && oldest_poll_unix_ms > all_since_unix_ms {
+                return Ok(());
+            }
+            if began.elapsed() >= PLACED_MAX {
+                return Err(Error::Placed(replication.and_then(|it| it.error.clone()).unwrap_or_default()));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
     /// Drains it and waits for its end. Tells how many leases it still held.
     pub(super) async fn drain(&mut self, world: &World) -> Result<usize, Error> {
         self.drain.cancel();
@@ -132,8 +171,7 @@ impl Daemon {
             Ok(_) => return Err(Error::Ended),
             Err(_) => return Err(Error::Drain),
         }
-        let control = connect(&world.source, None).await;
-        let control = Control::new(Arc::new(control.tables()), CONTROL_TABLE);
+        let control = control(world).await;
         let rows = lease::Leases::new(control, REPLICATION, WORKER).load().await?;
         if let Some(http) = self.http.take() {
             http.shutdown();
@@ -177,7 +215,8 @@ async fn build(plan: Plan) -> Result<Worker, Error> {
     }
     let replication = supervisor::Replication {
         name: REPLICATION.to_owned(),
-        start: Start::TrimHorizon,
+        // What the source holds already comes by the copy.
+        start: Start::Latest,
         source: supervisor::Source {
             table: TABLE.to_owned(),
             tables: Arc::clone(&tables),
@@ -220,9 +259,15 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
             guard: None,
             park_limit: 1000,
         },
-        copy: supervisor::FirstCopy::OnDemand,
+        copy: supervisor::FirstCopy::Auto(copy::Request::default()),
         schema: None,
     }
+}
+
+/// The daemon's control table, to be looked at.
+async fn control(world: &World) -> Control {
+    let client = connect(&world.source, None).await;
+    Control::new(Arc::new(client.tables()), CONTROL_TABLE)
 }
 
 /// The SDK's clients for one region, counted in `metrics`.

@@ -2,7 +2,10 @@
 //!
 //! The key space is bounded, so items are written over, updated and deleted, not only added; a few hot keys get a
 //! fifth of all writes, so that a replica has something to coalesce. Each written item carries the time of its
-//! write in the attribute [`STAMP`].
+//! write in the attribute [`STAMP`], with a fraction that no other write has. What the source [holds](Generator::held)
+//! before carries none.
+
+use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +14,7 @@ use serde::Serialize;
 use super::value::Values;
 use crate::item::{Attributes, Item, Value};
 
-/// The attribute with the time of the write, in milliseconds since 1970.
+/// The attribute with the time of the write, in milliseconds since 1970, and what tells the write from all others.
 pub(super) const STAMP: &str = "written_at_ms";
 
 /// The partition key of the table, a string.
@@ -23,6 +26,10 @@ pub(super) const RANGE_KEY: &str = "order";
 /// Customers, each with [`ORDERS`] orders: 6,000 keys, each of which is written several times in a short run.
 const CUSTOMERS: u32 = 300;
 const ORDERS: u32 = 20;
+
+/// The number of the first key that the source holds before the load: so that some are copied while load changes them,
+/// and those from the end of the load's keys on come to a replica by the copy alone.
+pub(super) const HELD_FROM: u32 = CUSTOMERS * ORDERS / 2;
 
 /// Keys that get [`HOT_SHARE`] of all writes.
 const HOT_KEYS: u32 = 12;
@@ -38,7 +45,7 @@ const LARGE_ONE_IN: u32 = 200;
 const TRANSACTION_ITEMS: usize = 5;
 
 /// Most items of a batch (`BatchWriteItem`).
-const BATCH_ITEMS: usize = 25;
+pub(super) const BATCH_ITEMS: usize = 25;
 
 /// What was asked for, in items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -71,6 +78,9 @@ pub(super) struct Generator {
     rng: fastrand::Rng,
     values: Values,
     table: String,
+    /// Its own number, and how many stamps it gave.
+    number: u8,
+    stamps: u64,
 }
 
 /// The names of a key's attributes and their values, as JSON members without brackets.
@@ -97,9 +107,19 @@ impl Counts {
 // === impl Generator ===
 
 impl Generator {
-    pub(super) fn new(seed: u64, table: &str) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        Self { values: Values::new(rng.fork()), rng, table: table.to_owned() }
+    /// One of several, told apart by `number`, of one seed.
+    pub(super) fn new(seed: u64, number: u8, table: &str) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(u64::from(number)));
+        Self { values: Values::new(rng.fork()), rng, table: table.to_owned(), number, stamps: 0 }
+    }
+
+    /// Puts items under the keys of these numbers, at most [`BATCH_ITEMS`].
+    pub(super) fn held(&mut self, numbers: Range<u32>) -> Request {
+        let puts: Vec<_> = numbers.map(|number| self.item(&key_text(number), None, None)).collect();
+        let count = puts.len() as u64;
+        let puts: Vec<_> =
+            puts.iter().map(|item| format!("{{\"PutRequest\":{{\"Item\":{item}}}}}")).collect();
+        self.batch_of(&puts, Counts { puts: count, in_batches: count, ..Counts::default() })
     }
 
     /// The next request, whose items are written at `now_unix_ms`.
@@ -140,7 +160,7 @@ impl Generator {
             .map(|key| {
                 if self.rng.u32(0..100) < 75 {
                     counts.puts += 1;
-                    let item = self.item(key, None, now_unix_ms);
+                    let item = self.item(key, None, Some(now_unix_ms));
                     format!("{{\"PutRequest\":{{\"Item\":{item}}}}}")
                 } else {
                     counts.deletes += 1;
@@ -149,6 +169,10 @@ impl Generator {
             })
             .collect();
         counts.in_batches = counts.items();
+        self.batch_of(&requests, counts)
+    }
+
+    fn batch_of(&self, requests: &[String], counts: Counts) -> Request {
         let requests = requests.join(",");
         let body = format!("{{\"RequestItems\":{{\"{}\":[{requests}]}}}}", self.table).into_bytes();
         Request { operation: "BatchWriteItem", body, counts }
@@ -162,7 +186,7 @@ impl Generator {
             .map(|key| {
                 let (kind, count, action) = match self.rng.u32(0..3) {
                     0 => {
-                        let item = self.item(key, None, now_unix_ms);
+                        let item = self.item(key, None, Some(now_unix_ms));
                         ("Put", &mut counts.puts, format!("\"Item\":{item}"))
                     }
                     1 => ("Update", &mut counts.updates, self.update(key, now_unix_ms)),
@@ -184,16 +208,26 @@ impl Generator {
         let key = self.key();
         let large = (self.rng.u32(0..LARGE_ONE_IN) == 0).then_some(LARGE_BYTES);
         counts.large = u64::from(large.is_some());
-        let item = self.item(&key, large, now_unix_ms);
+        let item = self.item(&key, large, Some(now_unix_ms));
         format!("\"Item\":{item}")
     }
 
-    /// A whole item, with a payload of `payload_bytes` or else of a drawn size.
-    fn item(&mut self, key: &KeyText, payload_bytes: Option<usize>, now_unix_ms: i64) -> String {
+    /// A whole item, with a payload of `payload_bytes` or else of a drawn size, and without a stamp if no time is given.
+    fn item(&mut self, key: &KeyText, payload_bytes: Option<usize>, now_unix_ms: Option<i64>) -> String {
         let attributes = self.values.attributes(payload_bytes);
         let item = Item::from_attributes(&attributes);
         let rest = String::from_utf8_lossy(&item.as_bytes()[1..]);
-        format!("{{{key},\"{STAMP}\":{{\"N\":\"{now_unix_ms}\"}},{rest}")
+        match now_unix_ms.map(|now_unix_ms| self.stamp(now_unix_ms)) {
+            Some(stamp) => format!("{{{key},\"{STAMP}\":{{\"N\":\"{stamp}\"}},{rest}"),
+            None => format!("{{{key},{rest}"),
+        }
+    }
+
+    /// A number that no other write has: the time in milliseconds, and which write it is behind the point. It ends with
+    /// a digit that is not zero, so that it has one spelling.
+    fn stamp(&mut self, now_unix_ms: i64) -> String {
+        self.stamps += 1;
+        format!("{now_unix_ms}.{:03}{:011}1", self.number, self.stamps)
     }
 
     /// Sets some attributes, counts one up, adds to a set and removes an attribute.
@@ -211,12 +245,13 @@ impl Generator {
         }
         let values = Item::from_attributes(&values);
         let values = String::from_utf8_lossy(&values.as_bytes()[1..]);
+        let stamp = self.stamp(now_unix_ms);
         format!(
             "\"Key\":{{{key}}},\
              \"UpdateExpression\":\"SET #s = :now{set} ADD #c :one, #t :tag REMOVE #r\",\
              \"ExpressionAttributeNames\":{{{names}\"#s\":\"{STAMP}\",\"#c\":\"revision\",\"#t\":\"labels\",\
              \"#r\":\"draft\"}},\
-             \"ExpressionAttributeValues\":{{\":now\":{{\"N\":\"{now_unix_ms}\"}},{values}"
+             \"ExpressionAttributeValues\":{{\":now\":{{\"N\":\"{stamp}\"}},{values}"
         )
     }
 

@@ -1,24 +1,28 @@
 //! `dynamirror demo`: the real daemon at work in a small world of its own, and a proof of what it did.
 //!
 //! ```text
-//!  sender (load) ──> source region ──> stream, splits and roll-overs ──> daemon ──> replica regions
-//!                        │                                                 │              │ on_write
-//!                        │                                               board         latency
-//!                        │                                                 └── sample ────┤
-//!                        │                                                       └─> screen
-//!                        └──────────────> compare <───────────────────────────────────────┘ ──> summary
+//!  fill ──────────┐     ┌── scan ── copy ─────────────────────────────────────┐
+//!  sender (load) ─┴> source region ──> stream, splits and roll-overs ──> daemon ┴─> replica regions
+//!                        │                                             │   └ copies      │ on_write
+//!                        │                                           board    │       latency
+//!                        │                                             └── sample ───────┤
+//!                        │                                                   └─> screen  │
+//!                        └──────────────────────> verify <───────────────────────────────┘ ──> summary
 //! ```
 //!
 //! The regions are the [`emulator`](crate::emulator), on a runtime with several threads; the daemon is the worker that
-//! `run` builds, with the SDK's clients over loopback HTTP, on a thread and runtime of its own. After the load has
-//! stopped, the daemon gets time to catch up, and then every replica's table is compared with the source's, item by
-//! item. What counts is what the tables hold and what the daemon's ledger says, never that nothing failed.
+//! `run` builds, with the SDK's clients over loopback HTTP, on a thread and runtime of its own. The source holds items
+//! before the daemon starts; it begins with the latest change and copies the rest while load runs. After the load has
+//! stopped, the daemon gets time to catch up, and then every replica's table is compared with the source's by the
+//! verifier. What counts is what the tables hold and what the daemon's ledger says, never that nothing failed.
 //!
-//! What holds: the demo succeeds only if every replica is equal, every record is accounted for, and the leases were
-//! given back; a first Ctrl-C ends the load early and still compares, a second ends at once.
+//! What holds: the demo succeeds only if every replica is copied and equal, every record and every copied item is
+//! accounted for, and the leases were given back; a first Ctrl-C ends the load early and still verifies, a second ends at
+//! once.
 
-pub mod compare;
+mod copies;
 mod daemon;
+mod fill;
 mod latency;
 mod load;
 mod sample;
@@ -28,6 +32,7 @@ mod signals;
 mod stage;
 mod summary;
 mod value;
+mod verified;
 mod wire;
 mod world;
 
@@ -40,24 +45,29 @@ use self::screen::Screen;
 use self::stage::Stage;
 use self::summary::Summary;
 use crate::telemetry::logs;
+use crate::verify;
 
-/// Replicates a table of an emulated region to others under load, shows how it goes, and then compares the tables
-/// item by item. Needs neither an AWS account nor a network. Exits with 0 only if all replicas are equal to the
+/// Copies a table of an emulated region to others and replicates it under load, shows how it goes, and then verifies
+/// that the tables are equal. Needs neither an AWS account nor a network. Exits with 0 only if all replicas are equal to the
 /// source.
 ///
 /// Everything is real but the regions: shards split and roll over while load runs, and the daemon reads and writes
-/// through the AWS SDK. While it runs, its status page and metrics are at the URL that is printed. The first Ctrl-C
-/// ends the load early and compares; the second ends at once.
+/// through the AWS SDK. The copy of what the table held before runs while load does. While it runs, its status page and metrics are at the URL that is printed. The first Ctrl-C
+/// ends the load early and verifies; the second ends at once.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// How long load runs.
     #[arg(long, value_name = "DURATION", default_value = "15s")]
     duration: humantime::Duration,
 
-    /// Go on until Ctrl-C, and compare then. The emulated regions keep every record in memory: at the slower rate that
+    /// Go on until Ctrl-C, and verify then. The emulated regions keep every record in memory: at the slower rate that
     /// this defaults to, some 150 MB a minute.
     #[arg(long, conflicts_with = "duration")]
     keep_running: bool,
+
+    /// Items that the source holds before the daemon starts, which are copied while load runs.
+    #[arg(long, value_name = "ITEMS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=200_000))]
+    held: u32,
 
     /// Items written to the source each second; 2000 by default, 200 with --keep-running.
     #[arg(long, value_name = "ITEMS", value_parser = clap::value_parser!(u32).range(1..=50_000))]
@@ -125,14 +135,20 @@ pub enum Error {
     /// The daemon is not there.
     #[error(transparent)]
     Daemon(#[from] daemon::Error),
-    /// A table cannot be read.
+    /// The source cannot be filled.
+    #[error("fill the source")]
+    Fill(#[source] wire::Error),
+    /// Nobody tells how far the copies are.
     #[error(transparent)]
-    Compare(#[from] compare::Error),
+    Copies(#[from] copies::Error),
+    /// The tables cannot be compared.
+    #[error(transparent)]
+    Verify(#[from] verify::Error),
     /// The source does not take the load.
     #[error("write to the source: {0}")]
     Load(String),
     /// A second signal.
-    #[error("compare the tables: the demo was interrupted")]
+    #[error("verify the tables: the demo was interrupted")]
     Interrupted,
     /// The result cannot be printed.
     #[error("print the result")]
@@ -190,7 +206,7 @@ async fn play(args: &Args, screen: &mut Screen, stop: &CancellationToken) -> Res
     let mut stage = Stage::open(args, seed, screen).await?;
     stage.write(args.planned(), stop).await?;
     stage.catch_up(args.catch_up.into()).await?;
-    stage.compare().await?;
+    stage.verify().await?;
     stage.close().await
 }
 

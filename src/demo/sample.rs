@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::copies::Copied;
 use super::latency::Quantiles;
 use super::summary::{grouped, shortened};
 use crate::supervisor::status::{Ledger, Shards};
@@ -24,7 +25,7 @@ pub(super) enum Phase {
     /// The load has stopped, and the replicas get the rest.
     CatchingUp,
     /// The tables are compared.
-    Comparing,
+    Verifying,
 }
 
 /// Counts at a moment.
@@ -32,6 +33,8 @@ pub(super) enum Phase {
 pub(super) struct Counts {
     /// Since the load began.
     pub(super) elapsed: Duration,
+    /// Items that the source held before.
+    pub(super) held: u64,
     /// Items that the source took.
     pub(super) written: u64,
     /// Records that they made.
@@ -45,6 +48,10 @@ pub(super) struct Counts {
 pub(super) struct Replica {
     pub(super) name: String,
     pub(super) ledger: Ledger,
+    /// Changes and copied items that are under way.
+    pub(super) pending: u64,
+    /// How far its copy is.
+    pub(super) copied: Copied,
     /// How long the changes of the last seconds were on their way.
     pub(super) lag: Option<Quantiles>,
     /// What keeps writes from succeeding.
@@ -103,7 +110,7 @@ impl Sampler {
 impl Sample {
     /// One line for a log.
     pub(super) fn line(&self) -> String {
-        if self.phase == Phase::Comparing {
+        if self.phase == Phase::Verifying {
             return self.time();
         }
         let mut line = format!("{}  {}", self.time(), self.source());
@@ -120,7 +127,7 @@ impl Sample {
             (Phase::Writing, Some(planned)) => format!("{seconds:>5.1} of {:.1} s", planned.as_secs_f64()),
             (Phase::Writing, None) => format!("{seconds:>5.1} s"),
             (Phase::CatchingUp, _) => format!("{seconds:>5.1} s, catching up"),
-            (Phase::Comparing, _) => format!("{seconds:>5.1} s, comparing the tables"),
+            (Phase::Verifying, _) => format!("{seconds:>5.1} s, verifying the tables"),
         }
     }
 
@@ -129,7 +136,7 @@ impl Sample {
         let Counts { written, shards, .. } = &self.now;
         let rate = match self.phase {
             Phase::Writing => format!("{}  ", shown(self.written_rate)),
-            Phase::CatchingUp | Phase::Comparing => String::new(),
+            Phase::CatchingUp | Phase::Verifying => String::new(),
         };
         format!(
             "written {rate}{} items  shards {} active, {} ended",
@@ -142,12 +149,20 @@ impl Sample {
     /// What one replica does.
     pub(super) fn replica(&self, index: usize) -> String {
         let replica = &self.now.replicas[index];
-        let lag = replica.lag.map_or_else(
-            || "lag p50    - ms p99    - ms".to_owned(),
-            |lag| format!("lag p50 {:>4} ms p99 {:>4} ms", lag.p50_ms, lag.p99_ms),
-        );
+        let progress = match (replica.copied.is_read(), replica.lag) {
+            (false, _) => {
+                let copied = format!(
+                    "copied {} items, {} held",
+                    grouped(replica.copied.items),
+                    grouped(self.now.held)
+                );
+                format!("{copied:<27}")
+            }
+            (true, Some(lag)) => format!("lag p50 {:>4} ms p99 {:>4} ms", lag.p50_ms, lag.p99_ms),
+            (true, None) => "lag p50    - ms p99    - ms".to_owned(),
+        };
         let mut text = format!(
-            "applied {}  {lag}  backlog {:>5}",
+            "applied {}  {progress}  backlog {:>5}",
             shown(self.applied_rates[index]),
             grouped(self.now.backlog(index)),
         );
@@ -167,13 +182,18 @@ fn shown(rate: Option<f64>) -> String {
 // === impl Counts ===
 
 impl Counts {
-    /// Records that one replica has not settled.
+    /// Records that one replica has not settled. While items are copied, only those that were read are known: what is
+    /// settled of the others cannot be told from copied items.
     pub(super) fn backlog(&self, index: usize) -> u64 {
-        self.records.saturating_sub(settled(&self.replicas[index].ledger))
+        let replica = &self.replicas[index];
+        if !replica.copied.is_done() {
+            return replica.pending;
+        }
+        (self.records + replica.copied.items).saturating_sub(settled(&replica.ledger))
     }
 }
 
-/// What became of the changes that are no longer under way.
+/// What became of the changes and the copied items that are no longer under way.
 pub(super) fn settled(ledger: &Ledger) -> u64 {
     ledger.applied
         + ledger.stale
@@ -187,10 +207,12 @@ pub(super) fn settled(ledger: &Ledger) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copy::State;
 
     fn counts(elapsed_ms: u64, written: u64, applied: u64) -> Counts {
         let ledger = Ledger { read: applied, applied, ..Ledger::default() };
-        let replica = Replica { name: "eu-central-1".to_owned(), ledger, ..Replica::default() };
+        let copied = Copied { state: Some(State::Done), took_ms: Some(9), ..Copied::default() };
+        let replica = Replica { name: "eu-central-1".to_owned(), ledger, copied, ..Replica::default() };
         Counts {
             elapsed: Duration::from_millis(elapsed_ms),
             written,
@@ -214,5 +236,19 @@ mod tests {
         assert!(sample.line().contains("written  1,000/s"), "{}", sample.line());
         assert!(sample.line().contains("applied      0/s"), "{}", sample.line());
         assert!(sample.line().contains("backlog 2,050"), "{}", sample.line());
+    }
+
+    #[test]
+    fn a_copy_is_shown_until_all_was_read() {
+        let mut now = counts(1_000, 100, 50);
+        now.held = 5_000;
+        now.replicas[0].pending = 7;
+        now.replicas[0].copied = Copied { items: 1_200, state: Some(State::Copying), ..Copied::default() };
+        let copying = Sampler::default().take(Phase::Writing, None, now.clone()).line();
+        assert!(copying.contains("copied 1,200 items, 5,000 held"), "{copying}");
+        assert!(copying.contains("backlog     7"), "{copying}");
+        now.replicas[0].copied.took_ms = Some(800);
+        let settling = Sampler::default().take(Phase::Writing, None, now).line();
+        assert!(settling.contains("lag p50") && settling.contains("backlog     7"), "{settling}");
     }
 }

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::task::Tasks;
 
 /// Requests under way at the same time: enough to keep the source busy while one of them is a large batch.
-const SENDERS: u32 = 8;
+const SENDERS: u8 = 8;
 
 /// A sender that fell behind by more than this forgets what it owes: a burst would measure only itself.
 const DEBT_MAX: Duration = Duration::from_millis(500);
@@ -54,11 +54,11 @@ impl Load {
         let mut tasks = Tasks::new();
         let per_item = Duration::from_secs(u64::from(SENDERS)) / rate;
         for number in 0..SENDERS {
-            let generator = Generator::new(seed.wrapping_add(u64::from(number)), table);
+            let generator = Generator::new(seed, number, table);
             let pace = Pace {
                 per_item,
                 // They begin one after the other, so that the rate is even from the start.
-                due: Instant::now() + per_item * number / SENDERS,
+                due: Instant::now() + per_item * u32::from(number) / u32::from(SENDERS),
             };
             let sent = send(generator, wire.clone(), pace, Arc::clone(&tally), stop.clone());
             tasks.spawn(info_span!("load", number), sent);

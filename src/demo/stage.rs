@@ -1,4 +1,4 @@
-//! The demo's acts, one after the other: open, write, catch up, compare, close.
+//! The demo's acts, one after the other: open, write, catch up, verify, close.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,18 +8,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info_span;
 
-use super::compare;
-use super::daemon::{self, Daemon};
-use super::load::{HASH_KEY, RANGE_KEY};
+use super::copies::{Copied, Copies};
+use super::daemon::Daemon;
+use super::fill::fill;
 use super::sample::{Counts, Phase, Replica, Sampler, settled};
 use super::screen::Screen;
 use super::sender::Load;
-use super::summary::{self, Compared, Summary};
+use super::summary::{self, Summary};
+use super::verified::{Verified, verify};
 use super::world::{self, Reshaped, SOURCE_REGION, Stream, TABLE, World};
 use super::{Args, Error, Output};
 use crate::clock::Clock;
-use crate::item::Attributes;
-use crate::key::Key;
 use crate::supervisor::status::{self, Status};
 use crate::task::Tasks;
 
@@ -40,6 +39,12 @@ pub(super) struct Stage<'a> {
     screen: &'a mut Screen,
     world: World,
     daemon: Daemon,
+    copies: Copies,
+    /// What was known of each copy when it was looked at last.
+    copied: Vec<Copied>,
+    /// Items that the source held before, and the records they made, which nobody reads.
+    held: u64,
+    held_records: u64,
     seed: u64,
     /// Items that should be written each second.
     rate: u32,
@@ -55,29 +60,36 @@ pub(super) struct Stage<'a> {
     load_took: Duration,
     catch_up_took: Duration,
     planned: Option<Duration>,
-    compared: Vec<Compared>,
+    verified: Vec<Verified>,
     problems: Vec<String>,
 }
 
 /// What there is at a moment.
 struct Look {
+    /// Of what was written by the load.
     stream: Stream,
     status: Status,
+    copied: Vec<Copied>,
 }
 
 // === impl Stage ===
 
 impl<'a> Stage<'a> {
-    /// Opens the regions and starts the daemon, then the load.
+    /// Opens the regions, fills the source, and starts the daemon, then the load.
     pub(super) async fn open(args: &Args, seed: u64, screen: &'a mut Screen) -> Result<Self, Error> {
         let replicas = usize::from(args.replicas);
         let world = World::open(replicas, args.shards, seed).await?;
+        let filled = fill(&world.source.wire(), TABLE, args.held, seed).await;
+        filled.map_err(Error::Fill)?;
+        let held = world.source.stream().await?;
         let daemon = Daemon::start(&world).await?;
         announce(screen, args, &world, &daemon);
+        let copies = daemon.copies(&world).await;
+        daemon.placed(held.open_shards).await?;
         let stop = CancellationToken::new();
         let load = Load::start(&world.source.wire(), TABLE, args.rate(), seed, &stop);
         let reshaped = Arc::new(Mutex::new(Reshaped::default()));
-        let (seen, stream) = watch::channel(Stream::default());
+        let (seen, stream) = watch::channel(held);
         let mut beside = Tasks::new();
         let source = || world.source.clone();
         beside.spawn(info_span!("reshape"), world::reshape(source(), Arc::clone(&reshaped), stop.clone()));
@@ -86,6 +98,10 @@ impl<'a> Stage<'a> {
             screen,
             world,
             daemon,
+            copies,
+            copied: Vec::new(),
+            held: args.held.into(),
+            held_records: held.records,
             seed,
             rate: args.rate(),
             load,
@@ -98,7 +114,7 @@ impl<'a> Stage<'a> {
             load_took: Duration::ZERO,
             catch_up_took: Duration::ZERO,
             planned: args.planned(),
-            compared: Vec::new(),
+            verified: Vec::new(),
             problems: Vec::new(),
         })
     }
@@ -121,7 +137,7 @@ impl<'a> Stage<'a> {
                 () = tokio::time::sleep(LOOK_LATEST) => {}
             }
             let stream = *self.stream.borrow_and_update();
-            self.look(Phase::Writing, stream)?;
+            self.look(Phase::Writing, stream).await?;
             let tally = self.load.tally();
             if let Some(error) =
                 tally.first_error.filter(|_| tally.requests == 0 && tally.failed > REFUSED_MAX)
@@ -141,7 +157,8 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Waits until every record is settled at every replica, and all closed shards are read to the end. After
+    /// Waits until every record and every copied item is settled at every replica, all copies are done, and all closed
+    /// shards are read to the end. After
     /// `at_most` it says what is missing.
     pub(super) async fn catch_up(&mut self, at_most: Duration) -> Result<(), Error> {
         let began = Instant::now();
@@ -150,7 +167,7 @@ impl<'a> Stage<'a> {
         let stream = self.world.source.stream().await?;
         loop {
             ticks.tick().await;
-            let look = self.look(Phase::CatchingUp, stream)?;
+            let look = self.look(Phase::CatchingUp, stream).await?;
             let open = look.open_ends();
             self.catch_up_took = began.elapsed();
             if open.is_empty() {
@@ -160,19 +177,18 @@ impl<'a> Stage<'a> {
                 let limit = format!("not caught up after {at_most:?}");
                 self.problems.extend(open.into_iter().map(|it| format!("{limit}: {it}")));
                 self.problems.extend(look.status.not_ready);
+                self.problems.extend(self.copies.troubles());
                 return Ok(());
             }
         }
     }
 
     /// Compares every replica with the source.
-    pub(super) async fn compare(&mut self) -> Result<(), Error> {
+    pub(super) async fn verify(&mut self) -> Result<(), Error> {
         let stream = self.world.source.stream().await?;
-        self.look(Phase::Comparing, stream)?;
-        let source = read(&self.world.source).await?;
+        self.look(Phase::Verifying, stream).await?;
         for replica in &self.world.replicas {
-            let replica = read(replica).await?;
-            self.compared.push(compare::compare(&source, &replica).into());
+            self.verified.push(verify(&self.world.source, replica).await?);
         }
         Ok(())
     }
@@ -180,20 +196,20 @@ impl<'a> Stage<'a> {
     /// Drains the daemon, ends everything, and tells what was.
     pub(super) async fn close(mut self) -> Result<Summary, Error> {
         let stream = self.world.source.stream().await?;
-        let look = self.look(Phase::Comparing, stream)?;
-        let held = self.daemon.drain(&self.world).await?;
+        let look = self.look(Phase::Verifying, stream).await?;
+        let leases = self.daemon.drain(&self.world).await?;
         if look.stream.records == 0 {
             self.problems.push("nothing was written, so nothing is shown".to_owned());
         }
-        if held > 0 {
-            self.problems.push(format!("{held} leases were not given back by the drain"));
+        if leases > 0 {
+            self.problems.push(format!("{leases} leases were not given back by the drain"));
         }
-        let compared = std::mem::take(&mut self.compared);
-        let replicas = replicas(&self.world, &look.status, compared);
+        let verified = std::mem::take(&mut self.verified);
+        let replicas = replicas(&self.world, &look, verified);
         self.problems.extend(replicas.iter().filter_map(summary::Replica::imbalance));
         let source = self.source(&look);
         let summary = Summary {
-            schema_version: 1,
+            schema_version: 2,
             ok: self.problems.is_empty() && replicas.iter().all(summary::Replica::is_equal),
             seed: self.seed,
             rate: self.rate,
@@ -215,6 +231,7 @@ impl<'a> Stage<'a> {
         summary::Source {
             region: SOURCE_REGION.to_owned(),
             table: TABLE.to_owned(),
+            held: self.held,
             written: tally.written,
             requests: tally.requests,
             records: look.stream.records,
@@ -227,19 +244,25 @@ impl<'a> Stage<'a> {
     }
 
     /// Looks at everything and shows it.
-    fn look(&mut self, phase: Phase, stream: Stream) -> Result<Look, Error> {
+    async fn look(&mut self, phase: Phase, stream: Stream) -> Result<Look, Error> {
+        let stream = Stream { records: stream.records.saturating_sub(self.held_records), ..stream };
         let status = self.daemon.status()?;
+        let copied = self.copies.look().await?;
+        self.tell_copied(&copied);
         let now_unix_ms = Clock::System.unix_ms();
         let replication = status.replications.first();
         let replicas = replication.into_iter().flat_map(|it| &it.replicas).zip(&self.world.replicas);
-        let replicas = replicas.map(|(replica, site)| Replica {
+        let replicas = replicas.zip(&copied).map(|((replica, site), copied)| Replica {
             name: replica.name.clone(),
             ledger: replica.ledger,
+            pending: replica.pending_changes,
+            copied: *copied,
             lag: site.latency().recent(now_unix_ms),
             error: replica.error.clone(),
         });
         let counts = Counts {
             elapsed: self.started.elapsed(),
+            held: self.held,
             written: self.load.tally().written.items(),
             records: stream.records,
             shards: replication.map(|it| it.shards.clone()).unwrap_or_default(),
@@ -247,7 +270,17 @@ impl<'a> Stage<'a> {
         };
         let sample = self.sampler.take(phase, self.planned, counts);
         self.screen.show(&sample);
-        Ok(Look { stream, status })
+        Ok(Look { stream, status, copied })
+    }
+
+    /// Says what was copied since the last look.
+    fn tell_copied(&mut self, copied: &[Copied]) {
+        for (index, (site, copied)) in self.world.replicas.iter().zip(copied).enumerate() {
+            if copied.is_done() && self.copied.get(index).is_none_or(|before| !before.is_done()) {
+                self.screen.say(&format!("{}: copied {copied}", site.region.name()));
+            }
+        }
+        self.copied = copied.to_vec();
     }
 }
 
@@ -268,6 +301,10 @@ fn announce(screen: &Screen, args: &Args, world: &World, daemon: &Daemon) {
         None => "until Ctrl-C".to_owned(),
     };
     screen.say(&format!(
+        "{} items are there already and are copied while load runs",
+        summary::grouped(args.held.into())
+    ));
+    screen.say(&format!(
         "writing {} items/s {end}; {} shards at first, every 2 s one splits or rolls over",
         summary::grouped(args.rate().into()),
         args.shards
@@ -282,24 +319,21 @@ fn looks() -> tokio::time::Interval {
     ticks
 }
 
-async fn read(site: &world::Site) -> Result<Vec<(Key, Attributes)>, Error> {
-    let tables = daemon::connect(site, None).await.tables();
-    let key = [HASH_KEY.to_owned(), RANGE_KEY.to_owned()];
-    Ok(compare::read(&tables, TABLE, &key).await?)
-}
+/// What is known of one replica, from several places.
+type Part<'a> = (((&'a world::Site, &'a status::Replica), &'a Copied), Verified);
 
-fn replicas(world: &World, status: &Status, compared: Vec<Compared>) -> Vec<summary::Replica> {
-    let shown = status.replications.first().into_iter().flat_map(|it| &it.replicas);
-    let parts = world.replicas.iter().zip(shown).zip(compared);
-    let replica =
-        |((site, shown), comparison): ((&world::Site, &status::Replica), Compared)| summary::Replica {
-            name: shown.name.clone(),
-            ledger: shown.ledger,
-            pending: shown.pending_changes,
-            batches: site.region.requests("BatchWriteItem"),
-            lag: site.latency().all(),
-            comparison,
-        };
+fn replicas(world: &World, look: &Look, verified: Vec<Verified>) -> Vec<summary::Replica> {
+    let shown = look.status.replications.first().into_iter().flat_map(|it| &it.replicas);
+    let parts = world.replicas.iter().zip(shown).zip(&look.copied).zip(verified);
+    let replica = |(((site, shown), copied), verified): Part<'_>| summary::Replica {
+        name: shown.name.clone(),
+        ledger: shown.ledger,
+        pending: shown.pending_changes,
+        batches: site.region.requests("BatchWriteItem"),
+        lag: site.latency().all(),
+        copied: *copied,
+        verified,
+    };
     parts.map(replica).collect()
 }
 
@@ -312,14 +346,17 @@ impl Look {
             return vec!["the daemon has no replication".to_owned()];
         };
         let mut open = Vec::new();
-        for replica in &replication.replicas {
+        for (replica, copied) in replication.replicas.iter().zip(&self.copied) {
             let (records, settled) = (self.stream.records, settled(&replica.ledger));
-            if settled < records || replica.pending_changes > 0 {
+            if settled < records + copied.items || replica.pending_changes > 0 {
                 let why = replica.error.as_deref().unwrap_or("no error");
                 open.push(format!(
-                    "{} settled {settled} of {records} records, {} are pending ({why})",
-                    replica.name, replica.pending_changes
+                    "{} settled {settled} of {records} records and {} copied items, {} are pending ({why})",
+                    replica.name, copied.items, replica.pending_changes
                 ));
+            }
+            if !copied.is_done() {
+                open.push(format!("{} is not copied: {copied}", replica.name));
             }
         }
         let shards = &replication.shards;

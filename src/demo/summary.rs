@@ -4,14 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::compare::Comparison;
+use super::copies::Copied;
 use super::latency::Quantiles;
 use super::load;
 use super::sample::settled;
+use super::verified::Verified;
 use crate::supervisor::status::Ledger;
-
-/// How much of a difference is shown: keys may be long, and their start tells which one it is.
-const EXAMPLE_CHARS: usize = 160;
 
 /// A load that reaches this share of the asked rate is as asked: it ends with whole requests.
 const RATE_REACHED: f64 = 0.9;
@@ -21,7 +19,7 @@ const RATE_REACHED: f64 = 0.9;
 pub(super) struct Summary {
     /// Raised when a field changes its meaning.
     pub(super) schema_version: u32,
-    /// Whether every replica is equal to the source, and nothing is unaccounted for.
+    /// Whether every replica is copied and equal to the source, and nothing is unaccounted for.
     pub(super) ok: bool,
     pub(super) seed: u64,
     /// Items a second that were asked for.
@@ -39,8 +37,11 @@ pub(super) struct Summary {
 pub(super) struct Source {
     pub(super) region: String,
     pub(super) table: String,
+    /// Items before anything was read.
+    pub(super) held: u64,
     pub(super) written: load::Counts,
     pub(super) requests: u64,
+    /// Of what was written by the load.
     pub(super) records: u64,
     pub(super) splits: u64,
     pub(super) rolls: u64,
@@ -60,38 +61,17 @@ pub(super) struct Replica {
     pub(super) batches: u64,
     /// From the write at the source to the write at the replica.
     pub(super) lag: Option<Quantiles>,
-    pub(super) comparison: Compared,
-}
-
-/// A comparison's counts and examples.
-#[derive(Debug, Serialize)]
-pub(super) struct Compared {
-    pub(super) equal: u64,
-    pub(super) missing: u64,
-    pub(super) extra: u64,
-    pub(super) different: u64,
-    pub(super) examples: Vec<String>,
-}
-
-impl From<Comparison> for Compared {
-    fn from(found: Comparison) -> Self {
-        Self {
-            equal: found.equal,
-            missing: found.missing,
-            extra: found.extra,
-            different: found.different,
-            examples: found.examples.iter().map(|it| shortened(&it.to_string(), EXAMPLE_CHARS)).collect(),
-        }
-    }
+    /// The first copy.
+    pub(super) copied: Copied,
+    pub(super) verified: Verified,
 }
 
 // === impl Replica ===
 
 impl Replica {
-    /// Whether it is equal to the source.
+    /// Whether it is copied and equal to the source.
     pub(super) fn is_equal(&self) -> bool {
-        let Compared { missing, extra, different, .. } = self.comparison;
-        missing + extra + different == 0
+        self.copied.is_done() && self.verified.differences() == 0
     }
 
     /// What is unaccounted for, if anything is (I1).
@@ -101,7 +81,7 @@ impl Replica {
             return None;
         }
         Some(format!(
-            "{}: {} changes were read, {} are accounted for, {} are pending",
+            "{}: {} changes and copied items were read, {} are accounted for, {} are pending",
             self.name, self.ledger.read, settled, self.pending
         ))
     }
@@ -146,6 +126,7 @@ impl Source {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let written = &self.written;
         writeln!(f, "source   table {} in {}", self.table, self.region)?;
+        writeln!(f, "  held     {} items before its stream was read", grouped(self.held))?;
         writeln!(
             f,
             "  written  {} items in {} requests: {} put, {} updated, {} deleted",
@@ -175,14 +156,16 @@ impl Replica {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ledger = &self.ledger;
         writeln!(f, "replica  {}", self.name)?;
+        writeln!(f, "  copied   {}", self.copied)?;
         write!(
             f,
-            "  changes  {} read = {} applied + {} coalesced",
+            "  ledger   {} read = {} applied + {} coalesced",
             grouped(ledger.read),
             grouped(ledger.applied),
             grouped(ledger.coalesced)
         )?;
         for (count, what) in [
+            (ledger.superseded, "superseded"),
             (ledger.stale, "stale"),
             (ledger.filtered, "filtered"),
             (ledger.parked, "parked"),
@@ -200,24 +183,7 @@ impl Replica {
             }
             None => writeln!(f, "  lag      not known: nothing was applied")?,
         }
-        self.comparison.write(f)
-    }
-}
-
-impl Compared {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.missing + self.extra + self.different == 0 {
-            return writeln!(f, "  compared equal: {} items", grouped(self.equal));
-        }
-        writeln!(
-            f,
-            "  compared NOT EQUAL: {} missing, {} extra, {} different, {} equal",
-            grouped(self.missing),
-            grouped(self.extra),
-            grouped(self.different),
-            grouped(self.equal),
-        )?;
-        self.examples.iter().try_for_each(|example| writeln!(f, "           {example}"))
+        write!(f, "{}", self.verified)
     }
 }
 
@@ -246,6 +212,7 @@ pub(super) fn shortened(text: &str, chars: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copy::State;
 
     fn replica() -> Replica {
         Replica {
@@ -254,7 +221,8 @@ mod tests {
             pending: 0,
             batches: 40,
             lag: None,
-            comparison: Comparison::default().into(),
+            copied: Copied { state: Some(State::Done), items: 20, ..Copied::default() },
+            verified: Verified::default(),
         }
     }
 
@@ -270,7 +238,7 @@ mod tests {
         assert_eq!(replica.imbalance(), None);
         replica.ledger.applied -= 1;
         let told = replica.imbalance().expect("one change is lost");
-        assert!(told.contains("1200 changes were read, 1199 are accounted for"), "{told}");
+        assert!(told.contains("1200 changes and copied items were read, 1199 are accounted for"), "{told}");
         replica.pending = 1;
         assert!(replica.imbalance().is_some());
     }
@@ -278,11 +246,11 @@ mod tests {
     #[test]
     fn a_difference_is_shown_with_its_examples() {
         let mut replica = replica();
-        replica.comparison.missing = 1;
-        replica.comparison.examples.push("missing {}".to_owned());
+        replica.verified.missing = 1;
+        replica.verified.examples.push("missing {}".to_owned());
         assert!(!replica.is_equal());
         let mut summary = Summary {
-            schema_version: 1,
+            schema_version: 2,
             ok: false,
             seed: 7,
             rate: 200,
@@ -291,6 +259,7 @@ mod tests {
             source: Source {
                 region: "us-east-1".to_owned(),
                 table: "orders".to_owned(),
+                held: 5_000,
                 written: load::Counts::default(),
                 requests: 0,
                 records: 0,
@@ -307,8 +276,14 @@ mod tests {
         assert!(text.contains("NOT EQUAL: 1 missing") && text.contains("missing {}"), "{text}");
         assert!(text.contains("0 items/s instead of 200"), "{text}");
         assert!(text.contains("problem: something") && text.contains("failed: 0 of 1"), "{text}");
-        summary.replicas[0].comparison.missing = 0;
+        summary.replicas[0].verified.missing = 0;
         summary.ok = true;
         assert!(summary.to_string().contains("ok: 1 of 1 replica is equal"), "{summary}");
+        summary.replicas[0].copied.state = Some(State::Copying);
+        let text = summary.to_string();
+        assert!(
+            text.contains("0 of 1 replica is equal") && text.contains("20 items, not done (copying)"),
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The world that the demo replicates in: an emulated source region, one emulated region per replica, their tables,
 //! and a stream whose shards split and roll over.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -188,15 +189,19 @@ impl Site {
         created.map(drop).map_err(|source| Error::Table { region: self.region.name().to_owned(), source })
     }
 
-    /// From now on measures what is written here. Only items carry the time of their write, so deletions are not
-    /// measured.
+    /// From now on measures what is written here for the first time: a copy may bring once more what the stream brought
+    /// long ago. Only items carry the time of their write, so deletions are not measured.
     fn measure(&self) {
         let latency = Arc::clone(&self.latency);
+        let seen = Mutex::new(HashSet::new());
         self.region.on_write(Arc::new(move |_operation, body| {
             let now_unix_ms = Clock::System.unix_ms();
             let mut latency = latency.lock().unwrap_or_else(PoisonError::into_inner);
-            for made_unix_ms in stamps(body) {
-                latency.record(made_unix_ms, now_unix_ms);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            for (made_unix_ms, write) in stamps(body) {
+                if seen.insert(write) {
+                    latency.record(made_unix_ms, now_unix_ms);
+                }
             }
         }));
     }
@@ -224,14 +229,15 @@ fn table(streamed: bool) -> Value {
     table
 }
 
-/// The times at which the items in a request were written at the source.
-fn stamps(body: &[u8]) -> impl Iterator<Item = i64> {
+/// The times at which the items in a request were written at the source, and which writes these were.
+fn stamps(body: &[u8]) -> impl Iterator<Item = (i64, u64)> {
     let attribute = format!("\"{STAMP}\":{{\"N\":\"");
     let starts: Vec<_> = memchr::memmem::find_iter(body, attribute.as_bytes()).collect();
     starts.into_iter().filter_map(move |start| {
         let digits = &body[start + attribute.len()..];
-        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-        std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.')?;
+        let (made_unix_ms, write) = std::str::from_utf8(&digits[..end]).ok()?.split_once('.')?;
+        Some((made_unix_ms.parse().ok()?, write.parse().ok()?))
     })
 }
 
@@ -242,10 +248,10 @@ mod tests {
     #[test]
     fn times_are_found_in_a_batch() {
         let body = br#"{"RequestItems":{"orders":[
-            {"PutRequest":{"Item":{"written_at_ms":{"N":"1700000000001"},"a":{"S":"x"}}}},
+            {"PutRequest":{"Item":{"written_at_ms":{"N":"1700000000001.0020000000000031"},"a":{"S":"x"}}}},
             {"DeleteRequest":{"Key":{"a":{"S":"written_at_ms"}}}},
-            {"PutRequest":{"Item":{"a":{"S":"x"},"written_at_ms":{"N":"1700000000002"}}}}]}}"#;
+            {"PutRequest":{"Item":{"a":{"S":"x"},"written_at_ms":{"N":"1700000000002.001"}}}}]}}"#;
         let found: Vec<_> = stamps(body).collect();
-        assert_eq!(found, [1_700_000_000_001, 1_700_000_000_002]);
+        assert_eq!(found, [(1_700_000_000_001, 20_000_000_000_031), (1_700_000_000_002, 1)]);
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 const NOW: i64 = 1_700_000_000_000;
 
 fn draw(seed: u64, count: usize) -> Vec<(Request, Json)> {
-    let mut generator = Generator::new(seed, "orders");
+    let mut generator = Generator::new(seed, 0, "orders");
     let parsed = |request: Request| {
         let body = serde_json::from_slice(&request.body).expect("a request is JSON");
         (request, body)
@@ -84,12 +84,15 @@ proptest! {
 
     #[test]
     fn a_request_is_one_that_the_service_takes(seed in any::<u64>()) {
+        let mut stamps = BTreeSet::new();
+        let is_now = |stamp: &Json| stamp.as_str().is_some_and(|text| text.starts_with(&format!("{NOW}.")));
         for (request, body) in draw(seed, 200) {
             let keys = keys(&body);
             prop_assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
             prop_assert!(keys.len() <= BATCH_ITEMS);
             for item in items(&body) {
-                prop_assert_eq!(&item[STAMP]["N"], &NOW.to_string());
+                prop_assert!(stamps.insert(item[STAMP]["N"].to_string()));
+                prop_assert!(is_now(&item[STAMP]["N"]));
                 prop_assert!(item.to_string().len() < 400_000);
                 let typed = Item::from_json(item.to_string().into_bytes().into()).attributes();
                 prop_assert!(typed.is_ok(), "{:?}", typed);
@@ -98,7 +101,8 @@ proptest! {
             let several = counted.in_batches + counted.in_transactions;
             prop_assert_eq!(counted.items(), if several == 0 { 1 } else { keys.len() as u64 });
             if request.operation == "UpdateItem" {
-                prop_assert_eq!(&body["ExpressionAttributeValues"][":now"]["N"], &NOW.to_string());
+                let stamp = &body["ExpressionAttributeValues"][":now"]["N"];
+                prop_assert!(is_now(stamp) && stamps.insert(stamp.to_string()));
             }
         }
     }
@@ -112,7 +116,7 @@ proptest! {
 
 #[test]
 fn keys_are_bounded_and_some_are_hot() {
-    let mut generator = Generator::new(7, "orders");
+    let mut generator = Generator::new(7, 0, "orders");
     let mut counts = BTreeMap::<_, u32>::new();
     for _ in 0..60_000 {
         *counts.entry(generator.key()).or_default() += 1;
@@ -125,7 +129,7 @@ fn keys_are_bounded_and_some_are_hot() {
 
 #[test]
 fn sizes_go_from_small_to_very_large() {
-    let mut generator = Generator::new(1, "orders");
+    let mut generator = Generator::new(1, 0, "orders");
     let mut sizes: Vec<_> = (0..1_200)
         .map(|_| {
             let item = generator.put(NOW, &mut Counts::default());
@@ -136,4 +140,17 @@ fn sizes_go_from_small_to_very_large() {
     assert!(sizes[0] < 400 && sizes[sizes.len() / 2] < 1_500, "{} {}", sizes[0], sizes[sizes.len() / 2]);
     assert!((10_000..60_000).contains(&sizes[sizes.len() - sizes.len() / 50]));
     assert!((LARGE_BYTES..400_000).contains(sizes.last().expect("there are items")));
+}
+
+#[test]
+fn some_of_what_is_held_is_never_changed_by_the_load() {
+    let mut generator = Generator::new(3, u8::MAX, "orders");
+    let request = generator.held(HELD_FROM..HELD_FROM + 25);
+    let body: Json = serde_json::from_slice(&request.body).expect("a request is JSON");
+    assert_eq!((items(&body).len(), request.counts.puts), (25, 25));
+    assert!(items(&body).iter().all(|item| item.get(STAMP).is_none()));
+    let of_load: BTreeSet<_> = (0..CUSTOMERS * ORDERS).map(key_text).collect();
+    let held: BTreeSet<_> = (HELD_FROM..HELD_FROM + 5_000).map(key_text).collect();
+    assert_eq!(held.len(), 5_000);
+    assert_eq!(held.difference(&of_load).count(), 2_000);
 }

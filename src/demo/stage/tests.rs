@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::demo::load::{HASH_KEY, RANGE_KEY};
 use crate::demo::wire::Wire;
 
 #[derive(Parser)]
@@ -10,7 +11,7 @@ struct Line {
 }
 
 fn args() -> Args {
-    let line = ["demo", "--rate", "150", "--duration", "2500ms", "--shards", "2"];
+    let line = ["demo", "--held", "300", "--rate", "150", "--duration", "2500ms", "--shards", "2"];
     Line::parse_from(line).args
 }
 
@@ -32,7 +33,7 @@ async fn call(wire: &Wire, operation: &'static str, body: String) {
 async fn replicas_are_equal_and_everything_is_accounted_for() {
     let (args, mut screen) = (args(), Screen::plain());
     let mut stage = caught_up(&args, &mut screen).await;
-    stage.compare().await.expect("tables that can be read");
+    stage.verify().await.expect("tables that can be read");
     let summary = stage.close().await.expect("a drained daemon");
     assert!(summary.ok, "{summary}");
     assert!(summary.source.written.items() > 100 && summary.source.records > 50, "{summary}");
@@ -42,8 +43,9 @@ async fn replicas_are_equal_and_everything_is_accounted_for() {
     );
     assert_eq!(summary.replicas.len(), 2);
     for replica in &summary.replicas {
-        assert!(replica.comparison.equal > 30 && replica.lag.is_some(), "{summary}");
-        assert_eq!(replica.ledger.read, summary.source.records, "{summary}");
+        assert!(replica.verified.items > 300 && replica.lag.is_some(), "{summary}");
+        assert!(replica.copied.items >= 250 && replica.copied.is_done(), "{summary}");
+        assert_eq!(replica.ledger.read, summary.source.records + replica.copied.items, "{summary}");
     }
 }
 
@@ -55,11 +57,11 @@ async fn a_replica_that_was_tampered_with_is_found() {
     let key = format!(r#""{HASH_KEY}":{{"S":"nobody"}},"{RANGE_KEY}":{{"N":"1"}}"#);
     let item = format!(r#"{{"TableName":"{TABLE}","Item":{{{key}}}}}"#);
     call(&stage.world.replicas[1].wire(), "PutItem", item).await;
-    stage.compare().await.expect("tables that can be read");
+    stage.verify().await.expect("tables that can be read");
     let summary = stage.close().await.expect("a drained daemon");
     assert!(!summary.ok && summary.replicas[0].is_equal() && !summary.replicas[1].is_equal(), "{summary}");
-    assert_eq!(summary.replicas[1].comparison.extra, 1, "{summary}");
-    assert!(summary.replicas[1].comparison.examples[0].contains("nobody"), "{summary}");
+    assert_eq!(summary.replicas[1].verified.extra, 1, "{summary}");
+    assert!(summary.replicas[1].verified.examples[0].contains("nobody"), "{summary}");
 }
 
 /// A replica that takes nothing is told as such, and not waited for any longer than asked.
@@ -72,7 +74,7 @@ async fn a_replica_that_does_not_catch_up_is_told() {
     let never = CancellationToken::new();
     stage.write(args.planned(), &never).await.expect("load");
     stage.catch_up(Duration::from_secs(1)).await.expect("a running daemon");
-    stage.compare().await.expect("tables that can be read");
+    stage.verify().await.expect("tables that can be read");
     replica.unlimit_writes(TABLE);
     let summary = stage.close().await.expect("a drained daemon");
     assert!(!summary.ok && !summary.replicas[0].is_equal(), "{summary}");
