@@ -69,11 +69,12 @@ async fn a_copy_by_the_program_goes_on_after_its_death_and_is_followed_to_its_en
     let held_back = world.source_region().faults().add(held_back);
     let mut daemon = process::start(&world, &config);
     daemon.address();
-    let stop = CancellationToken::new();
-    let load = beside(load.run_until(stop.clone()));
+    // Nobody writes yet: a replica that holds something is refused.
     let mut follow = command(&world, &config, &["copy", "orders", "--follow", "--segments", "500"]);
     let follow = tokio::task::spawn_blocking(move || program::outcome(&mut follow));
     until_copy(&world, &mut daemon, copy::State::Copying).await;
+    let stop = CancellationToken::new();
+    let load = beside(load.run_until(stop.clone()));
     let pages = world.source_region().requests("Scan") + 20;
     wait::until("pages to be read", async || (world.source_region().requests("Scan") >= pages).then_some(()))
         .await;
