@@ -42,7 +42,7 @@ fn options(replicas: usize, request: Request) -> Options {
         attempt_timeout: Duration::from_millis(500),
         ..Options::default()
     };
-    options.lease.duration = Duration::from_secs(2);
+    options.lease.duration = Duration::from_secs(3);
     options.lease.longest_attempt = Duration::from_millis(500);
     options
 }

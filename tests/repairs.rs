@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use dynamirror::copy::{self, Request, Store};
 use dynamirror::emulator::{Fault, Rule};
 use dynamirror::supervisor::{FirstCopy, Start};
 use serde_json::Value;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::program::{self, Daemon, Outcome};
-use crate::support::process::{self, SHORT_LEASE};
+use crate::support::process;
 use crate::support::value::spell_item;
 use crate::support::{Item, Options, World, beside, wait};
 
@@ -27,6 +27,9 @@ const BUSY: usize = 400;
 
 /// The first key that nobody writes to; all of them are multiples of four, whose spelling every server keeps.
 const QUIET: usize = 10_000;
+
+/// Short enough not to wait long for, and long enough that a busy machine keeps it: whoever loses it reads pages again.
+const LEASE: &str = "duration = \"4s\"\ncheckpoint_interval = \"250ms\"";
 
 /// Ways in which an item can differ.
 const WAYS: usize = 6;
@@ -62,7 +65,7 @@ async fn until_copy(world: &World, daemon: &mut Daemon, wanted: copy::State) -> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_by_the_program_goes_on_after_its_death_and_is_followed_to_its_end() {
     let world = world(FirstCopy::OnDemand).await;
-    let config = process::config(&world, SHORT_LEASE, "");
+    let config = process::config(&world, LEASE, "");
     let mut load = world.load(BUSY, 96);
     load.fill().await;
     let held_back = Rule::new(Fault::Slow(Duration::from_millis(300))).on("Scan");
@@ -188,7 +191,7 @@ fn found(report: &Value) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_changed_behind_its_back_is_found_exactly_and_mended_under_load() {
     let world = world(FirstCopy::Auto(Request::default())).await;
-    let config = process::config(&world, SHORT_LEASE, "");
+    let config = process::config(&world, LEASE, "");
     let count = differences();
     let mut load = world.load(BUSY, 97);
     load.fill().await;
