@@ -1,6 +1,7 @@
 //! The end-to-end tests: the real worker, or the real program, between tables that a test changes.
 
 mod cli;
+mod copies;
 mod direct;
 mod faults;
 mod gaps;
@@ -12,6 +13,7 @@ mod orders;
 mod outages;
 mod parked;
 mod process;
+mod repairs;
 mod replicate;
 mod schemas;
 mod shards;

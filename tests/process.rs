@@ -9,22 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::program::Daemon;
 use crate::support::process::{self, SHORT_LEASE};
-use crate::support::{Load, Options, World, beside, wait};
+use crate::support::{Options, World, beside, wait};
 
 /// Kills of one run. Each comes at another moment of a worker's life.
 const KILLS: usize = 24;
 
 async fn world() -> World {
     World::with(Options { attempt_timeout: Duration::from_millis(500), ..Options::default() }).await
-}
-
-/// Changes a table without end, a few hundred times a second.
-async fn change(mut load: Load, stop: CancellationToken) -> Load {
-    while !stop.is_cancelled() {
-        load.step().await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    load
 }
 
 /// Lets a random part of a worker's life pass: some time, or some of its calls.
@@ -57,7 +48,7 @@ async fn a_program_that_is_killed_again_and_again_under_load_leaves_no_differenc
     // The same worker again need not wait for its own lease: more of the kills hit one that is at work.
     let named = process::config(&world, SHORT_LEASE, "[worker]\nid = \"named\"");
     let stop = CancellationToken::new();
-    let load = beside(change(world.load(300, seed), stop.clone()));
+    let load = beside(world.load(300, seed).run_until(stop.clone()));
     for kill in 0..KILLS {
         let mut daemon = process::start(&world, if rng.bool() { &config } else { &named });
         some_while(&world, &mut rng).await;
@@ -85,7 +76,7 @@ async fn a_program_that_is_asked_to_end_gives_its_leases_back_and_the_next_goes_
     let world = world().await;
     let config = process::config(&world, "duration = \"60s\"\ncheckpoint_interval = \"500ms\"", "");
     let stop = CancellationToken::new();
-    let load = beside(change(world.load(100, 82), stop.clone()));
+    let load = beside(world.load(100, 82).run_until(stop.clone()));
     // With leases of a minute, none of these would read anything if the one before had kept them.
     for _ in 0..4 {
         let writes = world.replica_region(0).requests("BatchWriteItem");

@@ -1,10 +1,14 @@
 //! Writes to a source table what an application would: puts, updates, deletes, batches and transactions.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, DeleteRequest, Put, PutRequest, TransactWriteItem, Update, WriteRequest,
 };
 use fastrand::Rng;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::shape::Shape;
 use super::value::{self, Item, NAMES};
@@ -40,6 +44,16 @@ impl Load {
         while self.written < enough {
             self.step().await;
         }
+    }
+
+    /// Makes changes until it is told to stop, a few hundred a second.
+    pub(crate) async fn run_until(mut self, stop: CancellationToken) -> Self {
+        while !stop.is_cancelled() {
+            self.step().await;
+            // One that never pauses leaves no key alone for as long as it takes to look at it.
+            sleep(Duration::from_millis(10)).await;
+        }
+        self
     }
 
     /// Makes one call.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use dynamirror::supervisor::{FirstCopy, Start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -49,6 +50,7 @@ fn replication(world: &World, shape: &Shape, endpoint: &dyn Fn(&Place) -> String
         r#"
 [[replications]]
 name = "{}"
+{}
 [replications.source]
 table = "{}"
 region = "{}"
@@ -58,6 +60,7 @@ idle = "250ms"
 discovery = "500ms"
 "#,
         shape.name,
+        if world.options.start == Start::Latest { "start = \"latest\"" } else { "" },
         world.source_table(shape),
         world.source.region,
         endpoint(&world.source),
@@ -72,10 +75,12 @@ table = "{}"
 region = "{}"
 endpoint_url = "{}"
 attempt_timeout = "500ms"
+{}
 "#,
             world.replica_table(shape, index),
             place.region,
             endpoint(place),
+            if matches!(world.options.copy, FirstCopy::Auto(_)) { "copy = \"auto\"" } else { "" },
         )
         .expect("memory takes all that is written to it");
     }
