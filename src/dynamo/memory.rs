@@ -36,6 +36,7 @@ struct State {
     delays: BTreeMap<String, Duration>,
     rows_broken: bool,
     broken_row: Option<String>,
+    lost_row: Option<String>,
     rows_delay: Duration,
     items_delay: Duration,
 }
@@ -97,6 +98,11 @@ impl Memory {
     /// From now on writes of rows with this sort key fail; those of no row with `None`.
     pub(crate) fn break_row(&self, sort: Option<&str>) {
         self.state().broken_row = sort.map(str::to_owned);
+    }
+
+    /// From now on writes of rows with this sort key are done, and fail all the same; those of no row with `None`.
+    pub(crate) fn lose_row(&self, sort: Option<&str>) {
+        self.state().lost_row = sort.map(str::to_owned);
     }
 
     /// From now on answers to writes of rows, which are done at once, take this long.
@@ -188,9 +194,13 @@ impl State {
         if !self.holds(&key, condition) {
             return Ok(Outcome::Refused(self.rows.get(&key).cloned()));
         }
+        let is_lost = self.lost_row.as_ref() == Some(&key.2);
         match row {
             Some(row) => drop(self.rows.insert(key, row)),
             None => drop(self.rows.remove(&key)),
+        }
+        if is_lost {
+            return Err(fault("PutItem", Fault::Unanswered));
         }
         match scripted {
             Some(Scripted::Lost(reason)) => Err(fault("PutItem", reason)),

@@ -110,6 +110,8 @@ struct Running {
     near: BTreeSet<ShardId>,
     /// Who lived at the last look, and whether it drained.
     roster: BTreeMap<Owner, bool>,
+    /// Whether a replica may be remembered as started although that failed.
+    is_start_unsure: bool,
     /// Shards whose start was decided by this process.
     decided: BTreeSet<ShardId>,
     /// Parents that can be read and are not listed, with the listings they were missing from.
@@ -209,6 +211,7 @@ impl Running {
             looking: Looking::default(),
             near: BTreeSet::new(),
             roster: BTreeMap::new(),
+            is_start_unsure: false,
             decided: BTreeSet::new(),
             hidden: BTreeMap::new(),
             vanished: BTreeSet::new(),

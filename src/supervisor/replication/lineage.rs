@@ -35,6 +35,9 @@ impl Running {
     pub(super) async fn complete(&mut self, sync: crate::stream::Sync, table: &Table) {
         let absent = self.lineage.complete(sync);
         self.check_stream(table);
+        if !self.know_started().await {
+            return;
+        }
         self.find_hidden_parents().await;
         let listed = self.lineage.parents_first().into_iter();
         let all: Vec<_> = listed
@@ -127,7 +130,7 @@ impl Running {
     /// of its parent. Says whether all have one now.
     pub(super) async fn track(&mut self, shards: Vec<ShardId>) -> bool {
         let (now_unix_ms, wanted) = (self.setup.clock.unix_ms(), self.wanted());
-        let mut missing: Vec<_> = shards.into_iter().filter(|shard| !self.rows.contains_key(shard)).collect();
+        let mut missing = self.with_ancestors(shards);
         while !missing.is_empty() {
             let open: HashSet<_> = missing.iter().cloned().collect();
             let listed = missing.into_iter().filter_map(|shard| self.lineage.get(&shard));
@@ -145,6 +148,21 @@ impl Running {
             }
         }
         true
+    }
+
+    /// Those of `shards` that have no row, with all that they come from and that have none either: one of those was listed
+    /// earlier, and its row could not be made.
+    fn with_ancestors(&self, shards: Vec<ShardId>) -> Vec<ShardId> {
+        let mut all = BTreeSet::new();
+        for shard in shards {
+            let mut at = Some(shard);
+            while let Some(shard) = at.filter(|shard| !self.rows.contains_key(shard) && !all.contains(shard))
+            {
+                at = self.lineage.get(&shard).and_then(|listed| listed.parent.clone());
+                all.insert(shard);
+            }
+        }
+        all.into_iter().collect()
     }
 
     /// Writes new rows, and keeps those that were there already. Says whether all are there now.
@@ -192,10 +210,34 @@ impl Running {
                 Err(error) => {
                     warn!(%error, replica, "new replica cannot be remembered");
                     self.error = Some(error.to_string());
+                    // It may be remembered all the same, and is owed all shards since.
+                    self.is_start_unsure = true;
                 }
             }
         }
         self.replicas.new.is_empty()
+    }
+
+    /// Learns which replicas were remembered although that failed, before the start of any is decided for more shards.
+    /// Says whether it is known now.
+    async fn know_started(&mut self) -> bool {
+        if !self.is_start_unsure {
+            return true;
+        }
+        match start::new_replicas(&self.setup).await {
+            Ok(new) => {
+                for replica in self.replicas.new.clone().difference(&new) {
+                    self.registered(replica);
+                }
+                self.is_start_unsure = false;
+                true
+            }
+            Err(error) => {
+                warn!(%error, "which replicas were started is not known");
+                self.error = Some(error.to_string());
+                false
+            }
+        }
     }
 
     /// A replica is started from now on: whatever shard is found later, it gets all of it. That must not wait for the

@@ -283,8 +283,11 @@ impl Running {
         };
         let through = |row: &Row| {
             let live = self.live.get(&row.shard).filter(|_| !row.is_done_for(replica));
-            let live = live.and_then(|live| live.seen(replica)?.applied_through.get());
-            live.or_else(|| row.checkpoints.get(replica)?.applied_through_unix_ms)
+            // What is read here is known here: after a seek the row says for a while what was applied before.
+            match live.and_then(|live| live.seen(replica)) {
+                Some(seen) => seen.applied_through.get(),
+                None => row.checkpoints.get(replica)?.applied_through_unix_ms,
+            }
         };
         known.bounding(replica).filter(tells).map(|row| known.reached(row, replica, through)).min()
     }

@@ -189,7 +189,8 @@ pub(super) fn stream_gap(read: &StreamArn, current: Option<&StreamArn>, now_unix
     }
 }
 
-async fn new_replicas(setup: &Setup) -> Result<BTreeSet<String>, Failure> {
+/// The replicas that nobody remembers to have been started.
+pub(super) async fn new_replicas(setup: &Setup) -> Result<BTreeSet<String>, control::Error> {
     let registered = setup.control.rows(&setup.config.name, REGISTERED).await?;
     let mut names: BTreeSet<_> = setup.config.replicas.iter().map(|replica| replica.name.clone()).collect();
     for row in &registered {

@@ -6,6 +6,7 @@ mod copying;
 mod desired;
 mod fleet;
 mod isolation;
+mod lineage;
 mod model;
 
 use std::sync::Arc;
@@ -266,30 +267,6 @@ async fn a_replaced_stream_is_a_gap_now_and_after_a_restart() {
     worker.drain().await;
     let again = world.worker("again").await;
     again.until("the gap again", |status| !status.replications[0].gaps.is_empty()).await;
-}
-
-/// Seed 1308 of the simulation: a first listing without shards, and rows of replicas of which one could not be written.
-#[tokio::test(start_paused = true)]
-async fn a_started_replica_gets_all_of_shards_that_are_found_before_the_others_are_started() {
-    let mut world = World::new(&[]);
-    world.start = Start::Latest;
-    world.replicas = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-    world.tables.break_row(Some("replica/b"));
-    let worker = world.worker("w").await;
-    worker.until("b is not started", |status| status.replications[0].error.is_some()).await;
-    world.source.open("s");
-    world.source.put("s", "x", 1);
-    world.source.close("s", &[]);
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    world.tables.break_row(None);
-    worker.until("the shard has ended", |status| status.replications[0].shards.ended == 1).await;
-    for replica in ["a", "c"] {
-        assert_eq!(
-            world.version_in(replica, "x").as_deref(),
-            Some("1"),
-            "{replica} lacks what came after its start"
-        );
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,8 @@ pub(super) struct Model {
 struct State {
     shards: BTreeMap<ShardId, Held>,
     hidden: BTreeSet<ShardId>,
+    /// Shards in a page of a listing; all of them if it is zero.
+    list_page: usize,
     /// What the table holds, by key, each with the key's hash.
     items: BTreeMap<Vec<u8>, (u64, Item)>,
     sequence: u64,
@@ -123,6 +125,11 @@ impl Model {
         state.items.insert(key.as_bytes().to_vec(), (key.hash64(), item.clone()));
         let record = state.record(Kind::Modify, key, Some(item), created_unix_ms);
         state.append(shard, record);
+    }
+
+    /// From now on shards are listed one by one.
+    pub(super) fn list_singly(&self) {
+        self.state().list_page = 1;
     }
 
     /// A shard without a parent is there from now on.
@@ -232,12 +239,12 @@ impl Streams for Model {
             parent: held.parent.clone(),
             closed: held.closed,
         });
-        ready(Ok(Listing {
-            shards: shards.collect(),
-            next: None,
-            enabled: true,
-            view: View::NewAndOldImages,
-        }))
+        let mut shards =
+            shards.skip_while(|shard| what.after.as_ref().is_some_and(|after| shard.id <= *after));
+        let page = if state.list_page == 0 { usize::MAX } else { state.list_page };
+        let listed: Vec<_> = shards.by_ref().take(page).collect();
+        let next = listed.last().filter(|_| shards.next().is_some()).map(|last| last.id.clone());
+        ready(Ok(Listing { shards: listed, next, enabled: true, view: View::NewAndOldImages }))
     }
 
     fn iterator<'a>(
