@@ -118,6 +118,7 @@ async fn replica(
             config::CopyMode::Off => supervisor::FirstCopy::OnDemand,
             config::CopyMode::Auto => supervisor::FirstCopy::Auto(super::copy::configured(&settings.copy)),
         },
+        window_keys_max: crate::lane::Window::KEYS_MAX,
         schema: Some(schema(source, settings, Limits::daemon(Limits::COMMAND.write), connections).await),
     }
 }
@@ -186,6 +187,7 @@ async fn heartbeat_replication(
                 park_limit: 0,
             },
             copy: supervisor::FirstCopy::Never,
+            window_keys_max: crate::lane::Window::KEYS_MAX,
             schema: None,
         });
     }

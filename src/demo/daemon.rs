@@ -251,6 +251,7 @@ async fn replica(site: &Site, metrics: &Metrics) -> supervisor::Replica {
         name: site.region.name().to_owned(),
         tables: Arc::new(client.tables()),
         buffer_bytes: 32 << 20,
+        window_keys_max: crate::lane::Window::KEYS_MAX,
         writer: replica::Config {
             table: TABLE.to_owned(),
             batches_in_flight: 8,

@@ -30,11 +30,6 @@ use tokio::time::Instant;
 use crate::key::Key;
 use crate::mutation::{self, Mutation};
 
-/// Keys that may be remembered before no further page is read. One takes about 250 bytes (the key's text, an entry of
-/// the map and one of the queue, and their slack), so these are 64 MiB. They are enough for 4,000 keys touched in each
-/// second while pages live five seconds and may be a minute stale, or for 50,000 of consistent pages.
-const KEYS_MAX: usize = 1 << 18;
-
 /// The memory of one replica's touched keys, shared by clones: the writer's queue, and whoever copies.
 #[derive(Debug, Clone)]
 pub struct Window {
@@ -95,6 +90,11 @@ struct State {
 // === impl Window ===
 
 impl Window {
+    /// Keys that may be remembered before no further page is read. One takes about 250 bytes (the key's text, an entry of
+    /// the map and one of the queue, and their slack), so these are 64 MiB. They are enough for 4,000 keys touched in each
+    /// second while pages live five seconds and may be a minute stale, or for 50,000 of consistent pages.
+    pub const KEYS_MAX: usize = 1 << 18;
+
     /// A window that remembers so many keys before no further page is read.
     pub fn new(keys_max: usize) -> Self {
         let shared = Shared {
@@ -158,7 +158,7 @@ impl Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self::new(KEYS_MAX)
+        Self::new(Self::KEYS_MAX)
     }
 }
 

@@ -133,6 +133,9 @@ pub struct Replica {
     pub writer: crate::replica::Config,
     /// How what the source holds already gets into it.
     pub copy: FirstCopy,
+    /// Keys of the stream's writes that are remembered while it is copied, before no further page is read; usually
+    /// [`Window::KEYS_MAX`](crate::lane::Window::KEYS_MAX).
+    pub window_keys_max: usize,
     /// What it takes to make its table like its source's; `None` where nobody is to look.
     pub schema: Option<schema::Pair>,
 }

@@ -225,7 +225,8 @@ impl Fleet {
                     park_limit: limits.park_limit,
                     guard: None,
                 },
-                copy: supervisor::FirstCopy::Never,
+                copy: limits.copy.clone(),
+                window_keys_max: limits.window_keys_max,
                 schema: None,
             });
             supervisor::Replication {

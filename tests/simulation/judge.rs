@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::model::Write;
 use super::truth::{Commit, CommitId, Commits, Effect, Lane, Page, Source, Track, Truth, version_in};
 use crate::checkpoint::Checkpoint;
+use crate::copy::State;
 use crate::item::{Item, Value};
 use crate::lease::{self, Row};
 use crate::shard::{Position, ShardId};
@@ -51,10 +52,13 @@ impl Truth {
             .keys
             .get(&key)
             .is_some_and(|held| held.was_parked == Some(least));
+        if sure && !retried && self.must_be_copied(source, effect) {
+            self.copied.push((source, write.clone()));
+        }
         let of = &self.sources[source];
         if !of.hydrated && !of.replaced {
             self.judge_order(source, target, &key, effect, retried);
-            if sure && !retried {
+            if sure && !retried && !self.may_be_copied(source, effect) {
                 self.judge_holder(source, target, effect);
                 self.judge_parent(source, target, effect);
             }
@@ -106,7 +110,9 @@ impl Truth {
         }
         let commit = &self.sources[source].commits[effect.commit];
         let shard = commit.shard.clone();
-        let again = self.was_given(effect.node, commit, last.sent, effect.sent);
+        // What the stream brings heals a copied state that is newer, or one that a later page showed older.
+        let again =
+            self.was_given(effect.node, commit, last.sent, effect.sent) || self.may_be_copied(source, last);
         if !again {
             let what = format!(
                 "{key}: commit {} of {} landed over the newer {} of {}{}",
@@ -185,6 +191,11 @@ impl Truth {
                 Ok(row) => self.shard_row(source, row, write),
                 Err(error) => self.broken("I2", write.landed, format!("{error}"), None, None),
             },
+            (Some("copy"), Some(replica)) => {
+                if let Some(target) = self.target_named(source, replica) {
+                    self.copy_row(source, target, &sort, write);
+                }
+            }
             (Some("payload"), Some(replica)) => {
                 let Some(Value::Binary(data)) = row.get("data") else { return };
                 let mut text = Vec::new();
@@ -440,11 +451,12 @@ impl Truth {
         let of = &self.sources[source];
         let mut prefix = of.targets[target].durable_prefix;
         while let Some(commit) = of.commits.get(prefix)
-            && of.lanes.get(&commit.shard).is_some_and(|lane| {
-                // What is shown may be a little older than the row.
-                let known = lane.tracks.values().any(|track| track.since + SHOWN_WITHIN < at);
-                of.is_there(target, lane, prefix) || (!known && of.may_be_unknown(&commit.shard))
-            })
+            && (commit.shard == super::copies::initial()
+                || of.lanes.get(&commit.shard).is_some_and(|lane| {
+                    // What is shown may be a little older than the row.
+                    let known = lane.tracks.values().any(|track| track.since + SHOWN_WITHIN < at);
+                    of.is_there(target, lane, prefix) || (!known && of.may_be_unknown(&commit.shard))
+                }))
         {
             prefix += 1;
         }
@@ -483,7 +495,10 @@ impl Truth {
                 let newest = *commits.last().expect("a key has a commit");
                 let lane = &source.lanes[&source.commits[newest].shard];
                 for (target, of) in source.targets.iter().enumerate() {
-                    if !source.is_wanted(target, lane, newest) {
+                    // What a copy brought is not left out by a start.
+                    let is_copied = of.copy.state == Some(State::Done);
+                    let is_initial = source.commits[newest].shard == super::copies::initial();
+                    if !is_copied && (is_initial || !source.is_wanted(target, lane, newest)) {
                         continue;
                     }
                     let held = of.keys.get(key);
@@ -491,8 +506,8 @@ impl Truth {
                     let parked = held.and_then(|held| held.parked);
                     let same = match there {
                         Some(there) => source.same(there, newest),
-                        // A key that was made and removed may never have been there.
-                        None => false,
+                        // A key that was removed before its stream was read may never have been there.
+                        None => is_copied && source.commits[newest].version.is_none(),
                     };
                     if !same && parked != Some(newest) {
                         found.push((index, target, key.clone(), newest));
@@ -525,7 +540,7 @@ fn accounted(replica: &status::Replica) -> u64 {
 // === impl Source ===
 
 impl Source {
-    fn commit_of(&self, version: u64) -> Option<CommitId> {
+    pub(super) fn commit_of(&self, version: u64) -> Option<CommitId> {
         self.by_version.get(&version).copied()
     }
 
@@ -542,7 +557,7 @@ impl Source {
     }
 
     /// Whether two commits leave the same item.
-    fn same(&self, left: CommitId, right: CommitId) -> bool {
+    pub(super) fn same(&self, left: CommitId, right: CommitId) -> bool {
         left == right || (self.commits[left].version.is_none() && self.commits[right].version.is_none())
     }
 

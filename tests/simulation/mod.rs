@@ -41,6 +41,9 @@
 //! So is that all shards of a replication are wanted at one worker ([`sole`]): `simulation::every_seed_of_affinity`, and
 //! `DYNAMIRROR_FOCUS=Affinity`.
 //!
+//! And so are first copies and repairs ([`copies`]): `simulation::every_seed_of_copies`, `DYNAMIRROR_SEEDS_OF_COPIES`, and
+//! `DYNAMIRROR_FOCUS=Copy`.
+//!
 //! To add a fault: what a service may do by itself goes into the model, as a `Trouble` or a `Quirk`, and is drawn in
 //! [`scenario`]; what happens to workers or data is an [`Event`](scenario::Event), and what it does stands in [`run`].
 //! Data that becomes unreadable is entered in the run's losses, or its gap counts as a false alarm.
@@ -48,6 +51,7 @@
 //! worker shows (`Truth::judge_status`), or when all is at rest (`Run::judge_end`), and show that it finds a bug.
 
 mod conformance;
+mod copies;
 mod fleet;
 mod judge;
 mod model;
@@ -75,6 +79,9 @@ const SEEDS_OF_ORDERS: u64 = 300;
 
 /// Seeds in which workers want all shards, besides.
 const SEEDS_OF_AFFINITY: u64 = 100;
+
+/// Seeds in which replicas are copied to, besides.
+const SEEDS_OF_COPIES: u64 = 60;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -128,6 +135,13 @@ fn every_seed_of_affinity_holds() {
     assert!(counts.soles > 0, "nobody was ever alone: {counts:?}");
 }
 
+#[test]
+fn every_seed_of_copies_holds() {
+    let count = number("DYNAMIRROR_SEEDS_OF_COPIES").unwrap_or(SEEDS_OF_COPIES);
+    let counts = hold(count, Some(Focus::Copy));
+    assert!(counts.copies >= count, "hardly anything was copied: {counts:?}");
+}
+
 fn hold(count: u64, focus: Option<Focus>) -> Counts {
     let first = number("DYNAMIRROR_FIRST_SEED").unwrap_or(0);
     let (failures, counts) = run_all(first, count, focus);
@@ -153,7 +167,7 @@ fn replay() {
     let named = std::env::var("DYNAMIRROR_FOCUS").ok();
     let focus = Focus::ALL
         .into_iter()
-        .chain([Focus::Orders, Focus::Affinity])
+        .chain([Focus::Orders, Focus::Affinity, Focus::Copy])
         .find(|focus| named.as_deref() == Some(format!("{focus:?}").as_str()));
     let report = run(Scenario::draw(seed, focus), None);
     println!("{:?}", report.counts);

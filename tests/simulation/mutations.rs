@@ -34,6 +34,11 @@
 //! | a replica that was sought is read before all shards have obeyed | Orders | 29 | 200 | I2, I3, I4, I5 |
 //! | a pause is not obeyed | Orders | 2 | 20 | pause |
 //! | who claims all leases counts as alone at once | Affinity | 3 | 40 | sole |
+//! | a copied item is written whatever the stream wrote to its key | Copy | 23 | 120 | I3, I4 |
+//! | stale pages are guarded as consistent ones | Copy | 23 | 120 | I3, I4 |
+//! | a copy goes on at another worker without a wait | Copy | 7 | 60 | I3, I4 |
+//! | touched keys are forgotten when there are too many | Copy | 24 | 120 | I3, I4 |
+//! | who claims all leases may copy at once | Copy | 7 | 60 | sole, I3, I4 |
 //!
 //! A lease that is counted from the answer to its renewal instead of its sending is not among them: an answer comes within
 //! the time of an attempt, and by as much a successor waits before its first write. Nor is a lease that is read although
@@ -106,4 +111,9 @@ proofs! {
     a_replay_at_once: ReplayAtOnce, Orders, 200, ["I2", "I3", "I4", "I5"];
     a_pause_ignored: PauseIgnored, Orders, 20, ["pause"];
     alone_at_once: SoleAtOnce, Affinity, 40, ["sole"];
+    a_copy_without_guard: CopyWithoutGuard, Copy, 120, ["I3", "I4"];
+    a_copy_with_a_window_of_zero: CopyWindowZero, Copy, 120, ["I3", "I4"];
+    a_copy_without_a_wait: CopyWithoutWait, Copy, 60, ["I3", "I4"];
+    a_guard_dropped_on_overflow: GuardDroppedOnOverflow, Copy, 120, ["I3", "I4"];
+    a_copy_by_who_is_not_alone: SoleAtOnce, Copy, 60, ["sole", "I3", "I4"];
 }

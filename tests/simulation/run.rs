@@ -10,6 +10,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::copies;
 use super::fleet::{self, CONTROL, Fleet, Map};
 use super::model::{self, Model, Node, Quirks, Rule, Settings, TableId, Trouble};
 use super::orders::{self, Order};
@@ -20,7 +21,6 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::fault::{Fault, Width};
 use crate::item::Item;
-use crate::key::Key;
 use crate::mutation::{self, Mutation};
 use crate::replica::parked::Parked;
 use crate::shard::{Position, ShardId};
@@ -58,6 +58,8 @@ pub(super) struct Counts {
     pub(super) seconds: u64,
     /// How often a worker was the only one that may write.
     pub(super) soles: u64,
+    /// Replicas whose copy was done.
+    pub(super) copies: u64,
 }
 
 impl Counts {
@@ -68,6 +70,7 @@ impl Counts {
         self.effects += other.effects;
         self.seconds += other.seconds;
         self.soles += other.soles;
+        self.copies += other.copies;
     }
 }
 
@@ -146,9 +149,17 @@ impl Run {
         let control = model.add_site("control", Quirks::plain());
         let control_table = model.add_row_table(control, CONTROL);
         let (mut sources, mut replicas, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+        let mut versions = 0;
         for plan in &scenario.replications {
             let site = model.add_site(&plan.name, plan.quirks.clone());
             let source = model.add_table(site, &plan.name, &[("k", "S")]);
+            let versions = &mut versions;
+            for key in (0..plan.keys).filter(|_| scenario.focus == Focus::Copy) {
+                match plan.held.contains(&key) {
+                    true => drop(model.put(source, item(key, "good", "", next(versions)))),
+                    false => drop(model.delete(source, &copies::key(key))),
+                }
+            }
             model.start_stream(source, plan.view, plan.shards);
             sources.push(site);
             let targets = plan.replicas.iter().map(|replica| {
@@ -162,6 +173,7 @@ impl Run {
         let map = Arc::new(Map { control, sources, replicas });
         let fleet = Fleet::new(&model, Arc::clone(&map), Arc::clone(&scenario), clock);
         let truth = Truth::new(&model, &scenario, control_table, &tables);
+        let is_copied = scenario.focus == Focus::Copy;
         let run = Self {
             rng: Rng::with_seed(scenario.seed ^ 0x00dd_ba11),
             scenario,
@@ -173,11 +185,11 @@ impl Run {
             truth,
             agenda: BTreeMap::new(),
             planned: 0,
-            versions: 0,
+            versions,
             helpers: Tasks::new(),
             orders: Tasks::new(),
             losses: Vec::new(),
-            soles: Soles::new(attempt),
+            soles: Soles::new(attempt, is_copied),
             log: Vec::new(),
             begun: Instant::now(),
         };
@@ -207,6 +219,10 @@ impl Run {
     /// Lets time pass, looking at the workers and ending what is to end.
     async fn pass_until(&mut self, until: Instant) {
         let mut look = Instant::now() + LOOK;
+        if self.scenario.focus == Focus::Copy {
+            // What happens comes more often than looks do.
+            self.soles.look(&self.fleet, self.tables.len(), &self.model, &mut self.truth);
+        }
         loop {
             let end = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let next = end.map_or(look, |end| end.min(look)).min(until);
@@ -302,6 +318,8 @@ impl Run {
                     self.soles.settled(replication, node);
                 }
             }
+            Event::Copy { replication, replica } => self.copy(replication, replica),
+            Event::Repair { replication, replica, count } => self.repair(replication, replica, count),
         }
     }
 
@@ -315,6 +333,23 @@ impl Run {
                 self.orders.spawn(tracing::Span::none(), wanted);
             }
         }
+    }
+
+    fn copy(&mut self, replication: usize, replica: usize) {
+        let plan = &self.scenario.replications[replication];
+        let control = Control::new(self.fleet.operator(), CONTROL);
+        let store = crate::copy::Store::new(control, &plan.name, &plan.replicas[replica].name);
+        let wanted = copies::want(store, self.clock, copies::asked(plan, replica));
+        self.helpers.spawn(tracing::Span::none(), wanted);
+    }
+
+    fn repair(&mut self, replication: usize, replica: usize, count: u32) {
+        let plan = &self.scenario.replications[replication];
+        let control = Control::new(self.fleet.operator(), CONTROL);
+        let name = &plan.replicas[replica].name;
+        let store = crate::copy::repair::Store::new(control, &plan.name, name, self.clock);
+        let keys: Vec<_> = (0..count).map(|_| copies::key(self.rng.u32(0..plan.keys))).collect();
+        self.helpers.spawn(tracing::Span::none(), async move { drop(store.post(&keys).await) });
     }
 
     fn wishes(&self) -> Store {
@@ -380,18 +415,11 @@ impl Run {
         let key = if hot { self.rng.u32(0..2) } else { self.rng.u32(0..plan.keys) };
         let table = self.tables[replication].0;
         if self.rng.u8(..) < 45 {
-            let text = Bytes::from(format!(r#"{{"k":{{"S":"k{key}"}}}}"#));
-            let key = Key::from_json(&text, 0..text.len()).expect("a key");
-            return self.model.delete(table, &key);
+            return self.model.delete(table, &copies::key(key));
         }
-        self.versions += 1;
         let mark = if self.rng.u8(..) < 50 { "bad" } else { "good" };
         let pad = "x".repeat(self.rng.usize(0..60));
-        let item = format!(
-            r#"{{"k":{{"S":"k{key}"}},"mark":{{"S":"{mark}"}},"pad":{{"S":"{pad}"}},"v":{{"N":"{}"}}}}"#,
-            self.versions
-        );
-        self.model.put(table, Item::from_json(Bytes::from(item)))
+        self.model.put(table, item(key, mark, &pad, next(&mut self.versions)))
     }
 
     fn end_shard(&mut self, replication: usize, split: bool) {
@@ -542,6 +570,7 @@ impl Run {
             && self.truth.differences().is_empty()
             && self.missing_gaps().is_empty()
             && self.missing_soles().is_empty()
+            && self.missing_copies().is_empty()
     }
 
     /// Replications whose shards are all wanted by somebody, and nobody is alone with them.
@@ -551,8 +580,16 @@ impl Run {
         all.filter(|index| !self.soles.is_given(*index)).collect()
     }
 
+    fn missing_copies(&self) -> Vec<(usize, usize, Option<crate::copy::State>)> {
+        self.truth.missing_copies(&self.scenario.replications)
+    }
+
     fn never_rested(&mut self) {
         let at = self.model.elapsed();
+        for (replication, target, state) in self.missing_copies() {
+            let what = format!("the copy of r{replication}/t{target} is never done: {state:?}");
+            self.truth.broken("I4", at, what, None, None);
+        }
         for (replication, target, key, newest) in self.truth.differences().into_iter().take(3) {
             let what = format!(
                 "r{replication}/t{target} never came to hold commit {newest} of {key}, {:?} after the last fault",
@@ -636,6 +673,7 @@ impl Run {
                 effects: self.truth.seen_writes as u64,
                 seconds: self.model.elapsed().as_secs(),
                 soles: self.soles.count() as u64,
+                copies: self.truth.copies_done() as u64,
             },
             violations: std::mem::take(&mut self.truth.violations),
             scenario: Arc::clone(&self.scenario),
@@ -657,4 +695,17 @@ impl Run {
         });
         hasher.finish()
     }
+}
+
+/// An item of a source.
+fn item(key: u32, mark: &str, pad: &str, version: u64) -> Item {
+    let text = format!(
+        r#"{{"k":{{"S":"k{key}"}},"mark":{{"S":"{mark}"}},"pad":{{"S":"{pad}"}},"v":{{"N":"{version}"}}}}"#
+    );
+    Item::from_json(Bytes::from(text))
+}
+
+fn next(versions: &mut u64) -> u64 {
+    *versions += 1;
+    *versions
 }

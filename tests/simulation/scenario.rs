@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::copies;
 use super::model::{Operation, Operations, Quirks, Trouble};
 use crate::fault::{Fault, Width};
 use crate::lease;
 use crate::record::View;
 use crate::stream;
-use crate::supervisor::Start;
+use crate::supervisor::{FirstCopy, Start};
 
 /// Everything that one run is told.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub(super) struct Replication {
     pub(super) keys: u32,
     /// How the source's endpoint behaves.
     pub(super) quirks: Quirks,
+    /// Keys that the source holds before its stream begins.
+    pub(super) held: Vec<u32>,
     pub(super) replicas: Vec<Replica>,
 }
 
@@ -54,6 +57,8 @@ pub(super) struct Replica {
     pub(super) buffer_bytes: usize,
     pub(super) batches_in_flight: usize,
     pub(super) park_limit: usize,
+    pub(super) copy: FirstCopy,
+    pub(super) window_keys_max: usize,
 }
 
 /// What is made likely, beside what always happens.
@@ -85,6 +90,8 @@ pub(super) enum Focus {
     Orders,
     /// Workers want all shards of a replication, and die, freeze and are cut off. No plain seed is of it either.
     Affinity,
+    /// Replicas are copied to from a source that held items before, and single items repaired. No plain seed is of it.
+    Copy,
 }
 
 /// What may happen to any call, until the faults stop.
@@ -192,6 +199,17 @@ pub(super) enum Event {
         on: bool,
         /// Whether nothing is under way when it wants them no more.
         settled: bool,
+    },
+    /// Somebody asks for a copy, of a replica that had nothing but what came by the stream or an earlier copy.
+    Copy {
+        replication: usize,
+        replica: usize,
+    },
+    /// Somebody asks for repairs of so many keys.
+    Repair {
+        replication: usize,
+        replica: usize,
+        count: u32,
     },
 }
 
@@ -301,22 +319,26 @@ fn replication(rng: &mut Rng, focus: Focus, index: usize) -> Replication {
     // A page's reservation is 1.5 MiB, so the smallest budget lets one reader at a time through.
     let small = |rng: &mut Rng| focus != Focus::Calm && rng.bool();
     let buffer = |rng: &mut Rng| if small(rng) { rng.usize(1..=3) << 20 } else { 32 << 20 };
-    Replication {
+    let plan = Replication {
         name: format!("r{index}"),
         view: if matches!(focus, Focus::Poison) { View::NewAndOldImages } else { view },
         start,
         shards: rng.usize(1..=4),
         keys: rng.u32(2..=24),
         quirks: if focus == Focus::Calm { Quirks::plain() } else { Quirks::drawn(rng) },
+        held: Vec::new(),
         replicas: (0..replicas)
             .map(|index| Replica {
                 name: format!("t{index}"),
                 buffer_bytes: buffer(rng),
                 batches_in_flight: rng.usize(1..=6),
                 park_limit: rng.usize(3..=100),
+                copy: FirstCopy::Never,
+                window_keys_max: crate::lane::Window::KEYS_MAX,
             })
             .collect(),
-    }
+    };
+    if focus == Focus::Copy { copies::plan(rng, plan) } else { plan }
 }
 
 /// What may happen to calls: a few kinds of trouble at a few sites, rarely; and often where the scenario is about it.
@@ -331,6 +353,7 @@ fn hazards(rng: &mut Rng, focus: Focus, replications: &[Replication]) -> Vec<Haz
         let often = match (focus, site) {
             (Focus::Takeover, Site::Replica { .. } | Site::Control) => 0.1 + 0.2 * rng.f64(),
             (Focus::Affinity, _) => 0.02 + 0.2 * rng.f64(),
+            (Focus::Copy, _) => 0.12 * rng.f64(),
             (Focus::Writes, Site::Replica { .. })
             | (Focus::Poison, Site::Control)
             | (Focus::Control | Focus::Latest, Site::Control)
@@ -347,6 +370,9 @@ fn hazards(rng: &mut Rng, focus: Focus, replications: &[Replication]) -> Vec<Haz
             let operations = match (site, &trouble) {
                 (Site::Source { .. }, Trouble::Refused(Fault::ExpiredIterator)) => {
                     Operation::GetRecords.into()
+                }
+                (Site::Source { .. }, _) if focus == Focus::Copy => {
+                    Operations::STREAMS | Operation::Scan.into() | Operation::BatchGetItem.into()
                 }
                 (Site::Source { .. }, _) => Operations::STREAMS,
                 (_, Trouble::Unprocessed | Trouble::Torn) => Operation::BatchWriteItem.into(),
@@ -400,6 +426,7 @@ fn events(rng: &mut Rng, scenario: &Scenario) -> Vec<(Duration, Event)> {
     for (index, replication) in scenario.replications.iter().enumerate() {
         draw.orders(index, replication.replicas.len());
         draw.wants(index);
+        draw.copies(index, replication);
     }
     let mut events = draw.events;
     events.sort_by_key(|(at, _)| *at);
@@ -432,7 +459,9 @@ impl Draw<'_> {
         }
         let changes = match self.focus {
             Focus::Calm => self.rng.u32(0..=2),
-            Focus::Workers | Focus::Takeover | Focus::Orders | Focus::Affinity => self.rng.u32(3..=14),
+            Focus::Workers | Focus::Takeover | Focus::Orders | Focus::Affinity | Focus::Copy => {
+                self.rng.u32(3..=14)
+            }
             _ => self.rng.u32(0..=4),
         };
         for _ in 0..changes {
@@ -468,7 +497,7 @@ impl Draw<'_> {
 
     fn source(&mut self, replication: usize, plan: &Replication) {
         let writes = match self.focus {
-            Focus::Takeover | Focus::Affinity => self.rng.u32(60..=200),
+            Focus::Takeover | Focus::Affinity | Focus::Copy => self.rng.u32(60..=200),
             _ => self.rng.u32(5..=60),
         };
         for _ in 0..writes {
@@ -571,6 +600,23 @@ impl Draw<'_> {
             self.events.push((begin, Event::Want { place, replication, on: true, settled }));
             if self.rng.u8(..) < 200 {
                 self.events.push((begin + span, Event::Want { place, replication, on: false, settled }));
+            }
+        }
+    }
+
+    fn copies(&mut self, replication: usize, plan: &Replication) {
+        if self.focus != Focus::Copy {
+            return;
+        }
+        for (replica, limits) in plan.replicas.iter().enumerate() {
+            if limits.copy == FirstCopy::OnDemand || self.rng.u8(..) < 70 {
+                self.at(Event::Copy { replication, replica });
+            }
+            if self.rng.bool() {
+                for _ in 0..self.rng.u32(1..=5) {
+                    let count = self.rng.u32(1..=8);
+                    self.at(Event::Repair { replication, replica, count });
+                }
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Who may write what is copied: while one worker may, and as long as what it sent may land, nobody else's write lands.
 //!
-//! Nothing is copied here; it is the right to write that is judged. Workers are looked at twice a second, and a fence that
+//! Mostly nothing is copied, and it is the right to write that is judged. Workers are looked at twice a second, and a fence that
 //! is open at two looks was open all the time between them, since one that was closed for good is never opened again.
+//! Where something is copied, a right that was given up may end at once, because all was answered; then what was copied
+//! is judged, write by write.
 
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::lease::Fence;
 pub(super) struct Soles {
     all: Vec<Sole>,
     judged_writes: usize,
+    judged_copies: usize,
     /// After a fence closed, an attempt that was begun in time may last, and land after its caller stopped waiting.
     lands_within: Duration,
 }
@@ -33,11 +36,16 @@ struct Sole {
     is_settled: bool,
 }
 
+/// Between two looks, at most.
+const LOOKED_WITHIN: Duration = Duration::from_millis(600);
+
 // === impl Soles ===
 
 impl Soles {
-    pub(super) fn new(longest_effect: Duration) -> Self {
-        Self { all: Vec::new(), judged_writes: 0, lands_within: 2 * longest_effect }
+    /// Where something is copied, what was under it is judged by itself.
+    pub(super) fn new(longest_effect: Duration, is_copied: bool) -> Self {
+        let lands_within = if is_copied { Duration::ZERO } else { 2 * longest_effect };
+        Self { all: Vec::new(), judged_writes: 0, judged_copies: 0, lands_within }
     }
 
     /// A worker gave its right up after all that it sent was answered.
@@ -80,6 +88,37 @@ impl Soles {
             }
         }
         self.judge_writes(model, truth);
+        self.judge_copies(model, truth);
+    }
+
+    /// What can only have been copied was sent by who was alone, and nobody else's write landed while it was under way.
+    fn judge_copies(&mut self, model: &Model, truth: &mut Truth) {
+        let copied = truth.copied[self.judged_copies..].to_vec();
+        self.judged_copies += copied.len();
+        for (replication, write) in copied {
+            let own = |sole: &Sole| sole.replication == replication && Some(sole.node) == write.node;
+            let is_sole =
+                self.all.iter().filter(|sole| own(sole)).any(|sole| {
+                    sole.from <= write.sent + LOOKED_WITHIN && write.sent <= sole.to + LOOKED_WITHIN
+                });
+            let other = model.history(|history| {
+                let later = history.writes.iter().rev().skip_while(|other| other.landed >= write.landed);
+                let mut between = later.take_while(|other| other.landed > write.sent);
+                between.find(|other| other.table == write.table && other.node != write.node).cloned()
+            });
+            let writer = write.node.map_or_else(String::new, |node| truth.name(node));
+            let key = write.key.to_string();
+            if !is_sole {
+                let what = format!("{key}: {writer} copied to r{replication} and was not alone");
+                truth.broken("sole", write.landed, what, Some(&key), None);
+            }
+            if let Some(other) = other {
+                let at = other.landed.as_secs_f64();
+                let what =
+                    format!("{key}: {writer} copied to r{replication} while another wrote, at {at:.3}");
+                truth.broken("sole", write.landed, what, Some(&key), None);
+            }
+        }
     }
 
     fn seen(&mut self, replication: usize, node: Node, fence: Fence, now: Instant, at: Duration) {

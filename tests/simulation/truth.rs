@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::copies;
 use super::model::{History, Model, Node, Read, ShardRef, TableId, Write};
 use super::scenario::{Focus, Scenario};
 use crate::control::Control;
@@ -33,6 +34,10 @@ pub(super) struct Truth {
     pub(super) violations: Vec<Violation>,
     /// After how long no worker reads for a paused replica; `None` when replicas are neither paused nor sought.
     pub(super) obeyed_within: Option<Duration>,
+    seen_looks: usize,
+    pub(super) shown: copies::Shown,
+    /// What landed and can only have been copied: the replication, and the write.
+    pub(super) copied: Vec<(usize, Write)>,
 }
 
 /// What a table is for.
@@ -72,6 +77,10 @@ pub(super) struct Source {
     pub(super) lossy: bool,
     /// The stream was replaced: what comes through the new one has no order with the old.
     pub(super) replaced: bool,
+    /// It held items before its stream began, and replicas are copied to.
+    pub(super) is_copied: bool,
+    /// By how much a scan of it may be behind.
+    pub(super) staleness: Duration,
 }
 
 /// One change of the source.
@@ -127,6 +136,7 @@ pub(super) struct Target {
     pub(super) paused: Option<Duration>,
     /// Commits up to here are durable, as far as they are wanted.
     pub(super) durable_prefix: CommitId,
+    pub(super) copy: copies::Copy,
 }
 
 /// One key in a replica.
@@ -188,7 +198,14 @@ impl Truth {
             });
             let targets = targets.collect();
             let hydrated = !plan.view.has_new_image();
-            sources.push(Source { table: Some(*source), hydrated, targets, ..Source::default() });
+            sources.push(Source {
+                table: Some(*source),
+                hydrated,
+                targets,
+                is_copied: scenario.focus == Focus::Copy,
+                staleness: plan.quirks.scan_staleness,
+                ..Source::default()
+            });
         }
         Self {
             model: model.clone(),
@@ -202,6 +219,9 @@ impl Truth {
             violations: Vec::new(),
             obeyed_within: (scenario.focus == Focus::Orders)
                 .then(|| super::orders::obeyed_within(&scenario.lease)),
+            seen_looks: 0,
+            shown: copies::Shown::default(),
+            copied: Vec::new(),
         }
     }
 
@@ -220,11 +240,33 @@ impl Truth {
         for read in reads {
             self.read(read);
         }
+        self.follow_looks(&writes);
         for write in writes {
             match self.roles[&write.table] {
+                Role::Source(source) if self.sources[source].is_copied => {}
                 Role::Source(source) => self.committed(source, &write),
                 Role::Replica(source, target) => self.landed(source, target, &write),
                 Role::Control => self.row_written(&write),
+            }
+        }
+    }
+
+    /// Takes note of what was shown of sources, when what they held is known.
+    fn follow_looks(&mut self, writes: &[Write]) {
+        if !self.sources.iter().any(|source| source.is_copied) {
+            return;
+        }
+        for write in writes {
+            if let Role::Source(source) = self.roles[&write.table] {
+                self.committed(source, write);
+            }
+        }
+        let from = self.seen_looks;
+        let looks = self.model.history(|history| history.looks[from..].to_vec());
+        self.seen_looks += looks.len();
+        for look in looks {
+            if let Some(Role::Source(source)) = self.role(look.table) {
+                self.looked(source, look);
             }
         }
     }
@@ -264,8 +306,11 @@ impl Truth {
     }
 
     fn committed(&mut self, source: usize, write: &Write) {
-        let Some((shard, ordinal)) = write.record else { return };
-        let shard = self.shard_id(shard);
+        let (shard, ordinal) = match write.record {
+            Some((shard, ordinal)) => (self.shard_id(shard), ordinal),
+            None if self.sources[source].is_copied && write.landed.is_zero() => (copies::initial(), 0),
+            None => return,
+        };
         let source = &mut self.sources[source];
         let key = write.key.to_string();
         let version = write.item.as_ref().and_then(version);
@@ -308,7 +353,8 @@ impl Truth {
             .filter(|id| of.commits[*id].version.is_none());
         let find = |fits: &dyn Fn(&CommitId) -> bool| given.iter().copied().find(|id| fits(id));
         let least = repeated.or_else(|| find(&since)).or_else(|| find(&newer)).unwrap_or(most);
-        Some(Commits { least, most, sure: given.len() == 1 })
+        // Where items are repaired, a deletion may stand for a record that its writer was not given.
+        Some(Commits { least, most, sure: given.len() == 1 && !of.is_copied })
     }
 
     /// Whether a node was given a commit's record within a time, both ends inclusive.

@@ -174,6 +174,7 @@ async fn replication(world: &World, options: &Options, shape: &Shape) -> supervi
     for index in 0..options.replicas {
         let client = connect(&world.endpoint(&world.replicas[index])).await;
         replicas.push(supervisor::Replica {
+            window_keys_max: dynamirror::lane::Window::KEYS_MAX,
             name: format!("replica-{index}"),
             tables: Arc::new(client.tables()),
             buffer_bytes: options.buffer_bytes,

@@ -218,7 +218,7 @@ async fn writers(setup: &Setup, stream: &StreamArn) -> Result<(Vec<Channel>, Tas
     for replica in &setup.config.replicas {
         let (inbox, receiver) = mpsc::unbounded_channel();
         let (reloads, asked) = mpsc::unbounded_channel();
-        let (gauges, window) = (Arc::new(Gauges::default()), Window::default());
+        let (gauges, window) = (Arc::new(Gauges::default()), Window::new(replica.window_keys_max));
         let retries = Fence::closed();
         let (name, table) = (&setup.config.name, &setup.config.source.table);
         let writer = Writer::build(replica::Parts {

@@ -83,6 +83,7 @@ impl World {
                 park_limit: 10,
             },
             copy: self.copy.clone(),
+            window_keys_max: crate::lane::Window::KEYS_MAX,
             schema: None,
         };
         let source = Source {

@@ -16,6 +16,8 @@ pub(crate) struct History {
     pub(crate) writes: Vec<Write>,
     /// Every page that was served, whether or not its answer came, in order.
     pub(crate) reads: Vec<Read>,
+    /// Every page of a table that was served, and every answer to a question for items, in order.
+    pub(crate) looks: Vec<Look>,
     /// Calls that were sent, and how many of them met trouble.
     pub(crate) calls: u64,
     /// See `calls`.
@@ -60,6 +62,32 @@ pub(crate) struct Read {
     pub(crate) from: u64,
     /// How many records it holds.
     pub(crate) records: u32,
+}
+
+/// Items of a table that were shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    /// When, since the model was made.
+    pub(crate) at: Duration,
+    /// To whom.
+    pub(crate) node: Node,
+    /// Of which table.
+    pub(crate) table: TableId,
+    /// The part of a scan that it is; `None` for items that were asked for by their keys.
+    pub(crate) part: Option<Part>,
+    /// What was there.
+    pub(crate) items: Vec<Item>,
+}
+
+/// A page of a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// Which segment, of how many.
+    pub(crate) segment: (u32, u32),
+    /// The key's text after which it begins (exclusive); empty at the segment's beginning.
+    pub(crate) after: String,
+    /// The key's text up to which it goes (inclusive); `None` when it goes to the segment's end.
+    pub(crate) to: Option<String>,
 }
 
 // === impl History ===

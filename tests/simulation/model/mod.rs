@@ -56,7 +56,7 @@ mod writing;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use handle::Handle;
-pub(crate) use history::{History, Read, Write};
+pub(crate) use history::{History, Look, Part, Read, Write};
 pub(crate) use rule::{Operation, Operations, Rule, RuleId, Trouble};
 pub(crate) use settings::{Quirks, Settings};
 pub(crate) use shard::ShardState;

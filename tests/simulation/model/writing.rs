@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fate::{Portion, Verdict};
 use super::table::{Place, Stored, Table, place_of_row};
 use super::world::{Landing, World};
-use super::{Model, TableId};
+use super::{Look, Model, Part, TableId};
 use crate::change::{Change, Op};
 use crate::dynamo::{
     self, Condition, Error, FETCH_KEYS_MAX, Fetched, Outcome, RowKey, Rows, Scan, Scanned, TableStream,
@@ -122,6 +122,8 @@ impl World {
             let place = table.place(key).ok_or_else(|| landing.error(Fault::Invalid))?;
             fetched.items.push(table.items.get(&place).map(|stored| stored.item.clone()));
         }
+        let items = fetched.items.iter().flatten().cloned().collect();
+        self.shown(landing, id, None, items);
         Ok(fetched)
     }
 
@@ -216,10 +218,24 @@ impl World {
         let after = scan.after.map(|after| Key::of_item(after.as_bytes(), &table.key_names));
         let after = after.transpose().map_err(|_| invalid())?;
         let after = after.map(|after| table.place(&after).ok_or_else(invalid)).transpose()?;
-        match age.is_zero() {
-            true => Ok(scanned(&table.items, scan, after, limit)),
-            false => Ok(scanned(&table.items_before(age), scan, after, limit)),
-        }
+        let scanned = match age.is_zero() {
+            true => scanned(&table.items, scan, after, limit),
+            false => scanned(&table.items_before(age), scan, after, limit),
+        };
+        let text = |key: &Item| String::from_utf8_lossy(key.as_bytes()).into_owned();
+        let part = Part {
+            segment: (scan.segment, scan.segments),
+            after: scan.after.map(text).unwrap_or_default(),
+            to: scanned.next.as_ref().map(text),
+        };
+        self.shown(landing, id, Some(part), scanned.items.clone());
+        Ok(scanned)
+    }
+
+    /// Takes note of what somebody was shown of a table.
+    fn shown(&mut self, landing: &Landing, table: TableId, part: Option<Part>, items: Vec<Item>) {
+        let at = self.began.elapsed();
+        self.history.looks.push(Look { at, node: landing.node, table, part, items });
     }
 
     /// Whether a single write that fails did so before its effect.
