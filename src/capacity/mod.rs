@@ -15,7 +15,7 @@
 //! would overshoot together. Over any time the requests that were begun cost no more than the rate times that time and
 //! one request, as far as predictions are right; what one was wrong by is made up for by whoever comes next.
 //!
-//! What is decided is decided in [`account`](self::account), without a clock.
+//! What is decided is decided in `account`, without a clock.
 
 mod account;
 #[cfg(test)]
